@@ -1,0 +1,36 @@
+"""What `_kernel.py` needs of Cython's module `cython`, for interpreters where Cython is not installed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+compiled = False
+int = ulonglong = None  # the names are Cython's
+
+
+def declare(_type: None, value: Any) -> Any:
+    return value
+
+
+def cclass(decorated: Any) -> Any:
+    return decorated
+
+
+final = cfunc = cclass
+
+
+def exceptval(check: bool) -> Any:
+    return cclass
+
+
+class _Nogil:
+    """Both `@cython.nogil` and `with cython.nogil:`."""
+
+    __call__ = staticmethod(cclass)
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_exception: object) -> None: ...
+
+
+nogil = _Nogil()

@@ -1,0 +1,53 @@
+"""Threads to segments: the runs of messages that are scored together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from grooming_flag.records import Message
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRule:
+    """When a segment closes.
+
+    A segment closes when it has `max_messages`, or when it has `min_messages` and the next one was sent more than
+    `max_gap` seconds later; so what is too short joins what follows. A short rest at the end joins the segment
+    before it.
+
+    Parameters
+    ----------
+    max_messages : int
+        At least 1.
+    min_messages : int
+        At most half of `max_messages`.
+    max_gap : float, optional
+        Seconds; None never closes on a gap.
+    """
+
+    max_messages: int = 200
+    min_messages: int = 20
+    max_gap: float | None = None
+
+    def split(self, messages: Sequence[Message]) -> Iterator[tuple[int, int]]:
+        """Yield first and one-past-last message of each segment; together they cover all messages in order."""
+        closed = start = 0
+        for i in range(1, len(messages)):
+            length = i - start
+            if length >= self.max_messages or (length >= self.min_messages and self._gap(messages, i)):
+                if start > closed:
+                    yield closed, start
+                closed, start = start, i
+        if len(messages) - start < self.min_messages:
+            yield closed, len(messages)
+        else:
+            if start > closed:
+                yield closed, start
+            yield start, len(messages)
+
+    def _gap(self, messages: Sequence[Message], i: int) -> bool:
+        if self.max_gap is None:
+            return False
+        before, after = messages[i - 1].sent_at, messages[i].sent_at
+        return before is not None and after is not None and after - before > self.max_gap

@@ -1,0 +1,17 @@
+"""Builds the kernel; all else stands in pyproject.toml.
+
+Without a C compiler the package installs all the same and runs the kernel's source interpreted. Set
+GROOMING_FLAG_REQUIRE_KERNEL=1 to make a failed build an error.
+"""
+
+import os
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+kernel = Extension(
+    "grooming_flag._kernel",
+    ["grooming_flag/_kernel.py"],
+    optional=os.environ.get("GROOMING_FLAG_REQUIRE_KERNEL") != "1",
+)
+setup(ext_modules=cythonize([kernel], build_dir="build"))

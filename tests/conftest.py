@@ -1,0 +1,54 @@
+"""Hypothesis profiles, and the fixture that runs a test on the compiled and on the interpreted kernel."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from functools import cache
+from importlib import util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from hypothesis import settings
+
+import grooming_flag
+from grooming_flag import _kernel, features
+
+settings.register_profile("ci", derandomize=True, deadline=None, max_examples=45)
+settings.register_profile("explore", derandomize=False, deadline=None, max_examples=2000)  # --hypothesis-profile=...
+settings.load_profile("ci")
+
+
+@cache
+def interpreted_kernel() -> ModuleType:
+    """Return the kernel's source as a module of its own, whether or not a compiled one hides it."""
+    path = Path(grooming_flag.__file__).parent / "_kernel.py"
+    if not path.exists():
+        pytest.skip("the kernel's source is not installed")
+    name = "interpreted_kernel"
+    spec = util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    assert not module.compiled
+    return module
+
+
+def compiled_kernel() -> ModuleType:
+    if not _kernel.compiled:
+        pytest.skip("there is no compiled kernel here")
+    return _kernel
+
+
+KERNELS: dict[str, Callable[[], ModuleType]] = {"compiled": compiled_kernel, "interpreted": interpreted_kernel}
+
+
+@pytest.fixture(scope="module", params=list(KERNELS))
+def backend(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Run the package on this kernel; the value is the kernel's name."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(features, "_kernel", KERNELS[request.param]())
+        yield request.param

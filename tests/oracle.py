@@ -1,0 +1,281 @@
+"""The feature definition once more: slow, obvious, and sharing nothing with the package but its data file.
+
+Read it from top to bottom: characters are folded (`fold`), folded characters make chunks (`chunks`), chunks make
+words (`words`), words make features (`features`). Up to there everything is readable text, so that
+
+    >>> [f.texts for f in features("Hi @bob", Settings(char_ngrams=None))]
+    [('hi',), ('H',), ('hi', 'H')]
+
+shows which features a message has. Hashing comes last (`bucket`), and then the buckets of several messages
+(`pooled_buckets`, `own_buckets`) and sums of weights over them (`pooled_sum`, `own_sums`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from itertools import groupby, pairwise
+from typing import Any, NamedTuple
+
+MAX_CHUNK = 256  # folded characters
+MAX_WORD = 32  # characters
+
+KINDS = {0: "nothing", 1: "space", 2: "punctuation", 3: "letter", 4: "digit", 5: "several"}
+
+Span = tuple[int, int]
+Weights = Any  # weights[bucket][column], nested lists or an array
+
+
+# --- folding -----------------------------------------------------------------------------------------------------
+
+
+class Folded(NamedTuple):
+    """One folded character and the place in the text of the character that it comes from."""
+
+    kind: str
+    codepoint: int
+    position: int
+
+    @property
+    def char(self) -> str:
+        return chr(self.codepoint)
+
+    @property
+    def in_word(self) -> bool:
+        return self.kind in ("letter", "digit")
+
+
+@cache
+def table() -> dict[str, list[int]]:
+    """Return the arrays of the shipped safetensors file: a length, a JSON header, the numbers."""
+    raw = files("grooming_flag").joinpath("fold-1.safetensors").read_bytes()
+    (header_length,) = struct.unpack("<Q", raw[:8])
+    header = json.loads(raw[8 : 8 + header_length])
+    numbers = raw[8 + header_length :]
+    arrays = {}
+    for name, letter in (("pages", "H"), ("blocks", "I"), ("pool", "I")):
+        begin, end = header[name]["data_offsets"]
+        count = (end - begin) // struct.calcsize("<" + letter)
+        arrays[name] = list(struct.unpack(f"<{count}{letter}", numbers[begin:end]))
+    return arrays
+
+
+def entry(codepoint: int) -> int:
+    arrays = table()
+    page = arrays["pages"][codepoint // 128]
+    return arrays["blocks"][page * 128 + codepoint % 128]
+
+
+@cache
+def fold_codepoint(codepoint: int) -> tuple[tuple[str, int], ...]:
+    """Return what one code point folds to: (kind, code point) pairs."""
+    code = entry(codepoint)
+    if KINDS[code // 2**24] == "several":
+        at = code % 2**24
+        how_many = table()["pool"][at]
+        codes = table()["pool"][at + 1 : at + 1 + how_many]
+    else:
+        codes = [code]
+    folded = [(KINDS[code // 2**24], code % 2**24 or codepoint) for code in codes]
+    return tuple((kind, to) for kind, to in folded if kind != "nothing")
+
+
+def fold(text: str) -> list[Folded]:
+    """Return the folded characters of a text; those of which nothing remains are left out."""
+    return [
+        Folded(kind, codepoint, position)
+        for position, char in enumerate(text)
+        for kind, codepoint in fold_codepoint(ord(char))
+    ]
+
+
+# --- chunks and words --------------------------------------------------------------------------------------------
+
+
+def squeeze_into_chunks(run: Sequence[Folded]) -> list[list[Folded]]:
+    """Cut a run without white space into chunks of at most `MAX_CHUNK`, three or more equal letters made two.
+
+    A letter that is dropped does not count towards the length of the chunk, and a chunk knows nothing of the one
+    before it: a run of equal letters that the cut divides leaves up to two on either side.
+    """
+    chunks: list[list[Folded]] = [[]]
+    for folded in run:
+        if len(chunks[-1]) == MAX_CHUNK:
+            chunks.append([])
+        before = [f.codepoint for f in chunks[-1][-2:]]
+        if not (folded.in_word and before == [folded.codepoint, folded.codepoint]):
+            chunks[-1].append(folded)
+    return chunks
+
+
+def mask(chunk: Sequence[Folded]) -> str | None:
+    """Return U for a URL, E for an e-mail address, H for a handle, or None."""
+    text = "".join(f.char for f in chunk)
+    shape = "".join("a" if f.in_word else f.char if f.char in "@:/." else "-" for f in chunk)
+    if shape.startswith("@a"):
+        return "H"
+    if "://" in text or text.startswith("ww."):  # "www." has been squeezed to "ww."
+        return "U"
+    if re.search(r".@.*\.a", shape):
+        return "E"
+    return None
+
+
+class Word(NamedTuple):
+    text: str
+    start: int
+    stop: int
+
+
+def chunks(text: str) -> list[list[list[Folded]]]:
+    """Return the chunks of each run of characters without white space."""
+    runs = [list(run) for is_space, run in groupby(fold(text), lambda f: f.kind == "space") if not is_space]
+    return [squeeze_into_chunks(run) for run in runs]
+
+
+def words_of_chunk(chunk: Sequence[Folded]) -> list[Word]:
+    """Return the words between whatever is neither letter nor digit, long ones cut into pieces."""
+    words = []
+    for in_word, group in groupby(chunk, lambda f: f.in_word):
+        letters = list(group)
+        for i in range(0, len(letters) if in_word else 0, MAX_WORD):
+            piece = letters[i : i + MAX_WORD]
+            words.append(Word("".join(f.char for f in piece), piece[0].position, piece[-1].position + 1))
+    return words
+
+
+def words(text: str) -> list[Word]:
+    """Return the words of a message in order, with U, E and H where they stand for a chunk."""
+    found = []
+    for run in chunks(text):
+        for chunk in run:
+            letter = mask(chunk)
+            if letter:
+                found.append(Word(letter, chunk[0].position, chunk[-1].position + 1))
+                break  # and what remains of a URL, an address or a handle that is too long for one chunk is dropped
+            found += words_of_chunk(chunk)
+    return found
+
+
+# --- features ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The parameters of `FeatureExtractor`."""
+
+    n_features: int = 2**18
+    word_ngrams: int = 2
+    char_ngrams: tuple[int, int] | None = (3, 5)
+    seed: int = 0
+    key: str | None = None
+
+
+class Feature(NamedTuple):
+    family: str
+    texts: tuple[str, ...]
+    span: Span
+
+
+def char_ngrams(word: str, shortest: int, longest: int) -> list[str]:
+    """Return the n-grams of a word with a space at both ends, but for the whole of it."""
+    padded = f" {word} "
+    lengths = [n for n in range(shortest, longest + 1) if n < len(padded)]
+    return [padded[i : i + n] for n in lengths for i in range(len(padded) - n + 1)]
+
+
+def features(text: str, settings: Settings) -> list[Feature]:
+    """Return the features of one message in readable form; those that occur twice are there twice."""
+    message = words(text)
+    found = [Feature("word", (w.text,), (w.start, w.stop)) for w in message]
+    if settings.word_ngrams == 2:
+        found += [Feature("pair", (a.text, b.text), (a.start, b.stop)) for a, b in pairwise(message)]
+    if settings.char_ngrams:
+        found += [
+            Feature("character", (ngram,), (w.start, w.stop))
+            for w in message
+            for ngram in char_ngrams(w.text, *settings.char_ngrams)
+        ]
+    return found
+
+
+# --- hashing -----------------------------------------------------------------------------------------------------
+
+
+@cache
+def seed_of(family: str, settings: Settings) -> int:
+    hashed = hashlib.blake2b(
+        family.encode("ascii"),
+        digest_size=8,
+        key=(settings.key or "").encode("utf-8"),
+        salt=struct.pack("<QQ", settings.seed, 0),
+    )
+    return struct.unpack("<Q", hashed.digest())[0]
+
+
+def polynomial(text: str, base: int) -> int:
+    """Return the sum of the code points, each times a power of the base, the last one times 1."""
+    return sum(ord(char) * base**power for power, char in enumerate(reversed(text))) % 2**64
+
+
+def hash_feature(family: str, texts: tuple[str, ...], settings: Settings) -> int:
+    base = seed_of("base", settings) | 1
+    if family == "pair":
+        first, second = texts
+        return (polynomial(first, base) * base**33 + polynomial(second, base)) % 2**64
+    return polynomial(texts[0], base)
+
+
+def bucket(family: str, texts: tuple[str, ...], settings: Settings) -> int:
+    g = hash_feature(family, texts, settings) ^ seed_of(family, settings)
+    mixed = (g ^ g // 2**32) * 0xD6E8FEB86659FD93 % 2**64
+    return mixed * settings.n_features // 2**64  # its first bits
+
+
+# --- several messages --------------------------------------------------------------------------------------------
+
+
+def buckets(texts: Iterable[str], settings: Settings) -> set[int]:
+    """Return the buckets of some messages; how often one occurs makes no difference."""
+    distinct = {(f.family, f.texts) for text in set(texts) for f in features(text, settings)}
+    return {bucket(family, parts, settings) for family, parts in distinct}
+
+
+def pooled_buckets(messages: Iterable[tuple[str, str]], settings: Settings) -> set[int]:
+    """Return the buckets of a segment, given as (author, text) pairs."""
+    return buckets([text for _, text in messages], settings)
+
+
+def own_buckets(messages: Iterable[tuple[str, str]], settings: Settings) -> dict[str, set[int]]:
+    """Return the buckets of each author of a segment, in order of first appearance."""
+    texts: dict[str, list[str]] = {}
+    for author, text in messages:
+        texts.setdefault(author, []).append(text)
+    return {author: buckets(own, settings) for author, own in texts.items()}
+
+
+def with_weight(found: Iterable[int], weights: Weights) -> set[int]:
+    """Return those buckets that have any weight but zero."""
+    return {one for one in found if any(weights[one])}
+
+
+def total(found: Iterable[int], weights: Weights, column: int) -> int:
+    """Return the sum of one column of the weights over some buckets."""
+    return sum(int(weights[one][column]) for one in found)
+
+
+RISK, ATTRIBUTION = 0, 1
+
+
+def pooled_sum(messages: Iterable[tuple[str, str]], settings: Settings, weights: Weights) -> int:
+    return total(pooled_buckets(messages, settings), weights, RISK)
+
+
+def own_sums(messages: Iterable[tuple[str, str]], settings: Settings, weights: Weights) -> list[int]:
+    return [total(found, weights, ATTRIBUTION) for found in own_buckets(messages, settings).values()]
