@@ -1,0 +1,221 @@
+"""Model folders: config.json, weights.safetensors, README.md (the card) and SHA256SUMS. No pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from dataclasses import asdict
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from grooming_flag._version import __version__
+from grooming_flag.calibration import Calibration
+from grooming_flag.errors import ModelError, ModelIntegrityError
+from grooming_flag.features import FeatureExtractor
+from grooming_flag.model import HEADS, Model
+from grooming_flag.policy import OperatingPoint
+from grooming_flag.segments import SegmentRule
+from grooming_flag.text import FOLD_VERSION
+
+FORMAT = 1
+"""Version of the folder's format. Raise it when an older library could misread what a newer one writes; keep a reader
+for every version that a released model has, and a test that reads one."""
+
+BUNDLED = "en-v1"
+CONFIG, WEIGHTS, CARD, SUMS = "config.json", "weights.safetensors", "README.md", "SHA256SUMS"
+
+
+class _Features(msgspec.Struct):
+    n_features: int
+    word_ngrams: int
+    char_ngrams: tuple[int, int] | None
+    seed: int
+    keyed: bool
+
+
+class _Segments(msgspec.Struct):
+    max_messages: int
+    min_messages: int
+    max_gap: float | None
+
+
+class _Point(msgspec.Struct):
+    threshold: float
+    measured: dict[str, Any]
+
+
+class _Config(msgspec.Struct):
+    format: int
+    name: str
+    library: str
+    fold_version: int
+    features: _Features
+    heads: tuple[str, ...]
+    step: float
+    intercept: int
+    calibration: dict[str, float]
+    attribution_scale: float
+    segments: _Segments
+    min_amount: int
+    operating_points: dict[str, _Point]
+    lineage: dict[str, Any]
+
+
+def bundled_model() -> Path:
+    """Return the folder of the model that ships with the package."""
+    package = Path(str(files("grooming_flag")))
+    installed = package / "models" / BUNDLED
+    return installed if installed.is_dir() else package.parent / "models" / BUNDLED
+
+
+def load_model(folder: str | os.PathLike[str] | None = None, key: str | None = None) -> Model:
+    """Load a model folder after checking its sums and its format.
+
+    Parameters
+    ----------
+    folder : path, optional
+        By default the model that ships with the package.
+    key : str, optional
+        The secret of a model whose features are keyed.
+
+    Raises
+    ------
+    ModelIntegrityError
+        If a file is missing or is not the one that was written.
+    ModelError
+        If the format is newer than this library, or the settings cannot be used.
+    """
+    path = bundled_model() if folder is None else Path(folder)
+    contents = _verified(path)
+    try:
+        version = msgspec.json.decode(contents[CONFIG], type=dict[str, Any]).get("format")
+        if version != FORMAT:
+            raise ModelError(
+                f"{path}: format {version!r} is not format {FORMAT}, which grooming_flag {__version__} reads; "
+                "upgrade with: pip install -U grooming_flag"
+            )
+        config = msgspec.json.decode(contents[CONFIG], type=_Config)
+        tensors = load(contents[WEIGHTS])
+        weights = np.stack([tensors[head] for head in config.heads], axis=1)
+    except (msgspec.MsgspecError, SafetensorError, KeyError, ValueError) as error:
+        if isinstance(error, ModelError):
+            raise
+        mend = "train it again or get a fresh copy"
+        raise ModelError(f"{path}: not a model of format {FORMAT}: {error}; {mend}") from error
+    return _model(config, weights, key, path)
+
+
+def save_model(model: Model, folder: str | os.PathLike[str], card: str = "") -> None:
+    """Write a model folder; an older one of that name is replaced only when the new one is complete.
+
+    Parameters
+    ----------
+    model : Model
+    folder : path
+    card : str
+        Markdown for the model card, README.md.
+    """
+    path = Path(folder)
+    if path.exists() and not (path / SUMS).is_file() and (not path.is_dir() or any(path.iterdir())):
+        raise ModelError(f"{path} exists and is not a model folder; choose another name")
+    contents = {
+        CONFIG: msgspec.json.format(msgspec.json.encode(_config(model), order="sorted"), indent=2) + b"\n",
+        WEIGHTS: save({head: np.ascontiguousarray(model.weights[:, i]) for i, head in enumerate(HEADS)}),
+        CARD: card.encode(),
+    }
+    sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(contents.items()))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        fresh = scratch / "new"
+        fresh.mkdir()
+        for name, data in {**contents, SUMS: sums.encode()}.items():
+            (fresh / name).write_bytes(data)
+        if path.exists():
+            path.rename(scratch / "old")
+        fresh.rename(path)
+    finally:
+        shutil.rmtree(scratch)
+
+
+def _verified(path: Path) -> dict[str, bytes]:
+    """Return the files of a model folder by name, each checked against its sum."""
+    mend = "get a fresh copy of the model or train it again"
+    if not path.is_dir():
+        raise ModelError(f"{path}: there is no such model folder")
+    contents: dict[str, bytes] = {}
+    for line in _read(path / SUMS, mend).decode("ascii", "replace").splitlines():
+        digest, _, name = line.partition("  ")
+        if name not in (CONFIG, WEIGHTS, CARD):
+            raise ModelIntegrityError(f"{path / SUMS}: names a file that is not part of a model; {mend}")
+        contents[name] = _read(path / name, mend)
+        if hashlib.sha256(contents[name]).hexdigest() != digest:
+            raise ModelIntegrityError(f"{path / name}: its SHA-256 is not the one in {SUMS}; {mend}")
+    missing = {CONFIG, WEIGHTS, CARD} - contents.keys()
+    if missing:
+        raise ModelIntegrityError(f"{path / SUMS}: has no sum for {', '.join(sorted(missing))}; {mend}")
+    return contents
+
+
+def _read(path: Path, mend: str) -> bytes:
+    if path.is_symlink() or not path.is_file():
+        raise ModelIntegrityError(f"{path}: the file is missing or is a link; {mend}")
+    return path.read_bytes()
+
+
+def _config(model: Model) -> _Config:
+    settings = model.extractor.get_params()
+    return _Config(
+        format=FORMAT,
+        name=model.name,
+        library=__version__,
+        fold_version=FOLD_VERSION,
+        features=_Features(keyed=settings.pop("key") is not None, **settings),
+        heads=HEADS,
+        step=model.step,
+        intercept=round(model.intercept / model.step),
+        calibration=asdict(model.calibration),
+        attribution_scale=model.attribution_scale,
+        segments=_Segments(**asdict(model.segment_rule)),
+        min_amount=model.min_amount,
+        operating_points={name: _Point(p.threshold, dict(p.measured)) for name, p in model.operating_points.items()},
+        lineage=dict(model.lineage),
+    )
+
+
+def _model(config: _Config, weights: np.ndarray[Any, Any], key: str | None, path: Path) -> Model:
+    features = config.features
+    if config.fold_version != FOLD_VERSION or config.heads != HEADS:
+        raise ModelError(f"{path}: needs folding table {config.fold_version} and heads {config.heads}; train it again")
+    if features.keyed != (key is not None):
+        wanted = "its features are keyed; pass the key" if features.keyed else "its features have no key; pass none"
+        raise ModelError(f"{path}: {wanted}")
+    try:
+        return Model(
+            name=config.name,
+            extractor=FeatureExtractor(
+                features.n_features, features.word_ngrams, features.char_ngrams, features.seed, key
+            ),
+            weights=weights,
+            step=config.step,
+            intercept=config.intercept,
+            calibration=Calibration(**config.calibration),
+            attribution_scale=config.attribution_scale,
+            segment_rule=SegmentRule(**msgspec.structs.asdict(config.segments)),
+            min_amount=config.min_amount,
+            operating_points={
+                name: OperatingPoint(name, point.threshold, point.measured)
+                for name, point in config.operating_points.items()
+            },
+            lineage=config.lineage,
+        )
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"{path / CONFIG}: {error}") from error

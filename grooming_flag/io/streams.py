@@ -1,0 +1,123 @@
+"""Lines of a file, whatever it is compressed with, and files that appear only when they are complete."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import sys
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import zstandard
+
+from grooming_flag.errors import DataError
+
+CHUNK = 1 << 20
+
+
+class _ZstdReader(io.RawIOBase):
+    """Decompressed bytes of a .zst file of any number of frames; an unfinished frame is an EOFError."""
+
+    def __init__(self, source: IO[bytes]) -> None:
+        self._source = source
+        self._frame: zstandard.ZstdDecompressionObj | None = None
+        self._compressed = b""
+        self._ready = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        while not self._ready:
+            self._compressed = self._compressed or self._source.read(CHUNK)
+            if not self._compressed:
+                if self._frame is not None:
+                    raise EOFError
+                return 0
+            self._frame = self._frame or zstandard.ZstdDecompressor().decompressobj()
+            self._ready = self._frame.decompress(self._compressed)
+            self._compressed = b""
+            if self._frame.eof:
+                self._compressed, self._frame = self._frame.unused_data, None
+        size = min(len(buffer), len(self._ready))
+        buffer[:size], self._ready = self._ready[:size], self._ready[size:]
+        return size
+
+
+def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:
+    """Yield the number, from 1, and the bytes of each line that is not blank.
+
+    Parameters
+    ----------
+    path : path
+        ``-`` for standard input; decompressed if the name ends in .gz or .zst.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be opened, or ends before it should.
+    """
+    number = 0
+    try:
+        with _open(path) as lines:
+            for number, line in enumerate(lines, 1):
+                if not line.isspace():
+                    yield number, line
+    except (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as error:
+        problem = "is cut short" if isinstance(error, EOFError) else "is damaged"
+        raise DataError(f"{path}: the compressed file {problem} after line {number}; get a whole copy of it") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or type(error).__name__}") from error
+
+
+@contextmanager
+def _open(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    if str(path) == "-":
+        yield sys.stdin.buffer
+        return
+    with open(path, "rb") as raw:
+        if str(path).endswith(".gz"):
+            yield gzip.GzipFile(fileobj=raw)  # type: ignore[misc]
+        elif str(path).endswith(".zst"):
+            yield io.BufferedReader(_ZstdReader(raw), CHUNK)
+        else:
+            yield raw
+
+
+@contextmanager
+def whole_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """Open a file for writing beside its name; it takes the name when all went well, else it is deleted.
+
+    Parameters
+    ----------
+    path : path
+        ``-`` writes to standard output directly.
+    """
+    if str(path) == "-":
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    target = Path(path)
+    try:
+        handle, scratch = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror}") from error
+    try:
+        with open(handle, "wb") as out:
+            yield out
+        os.chmod(scratch, 0o666 & ~_umask())
+        os.replace(scratch, target)
+    except BaseException:
+        os.unlink(scratch)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

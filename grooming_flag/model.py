@@ -1,0 +1,301 @@
+"""The model: threads to assessments and evidence. No file access, no clock, no environment."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from grooming_flag.calibration import Calibration, sigmoid
+from grooming_flag.errors import ModelError
+from grooming_flag.features import POOLED, FeatureExtractor, Packed, pack_by_author, pack_by_message
+from grooming_flag.policy import OperatingPoint, resolve
+from grooming_flag.records import Assessment, AuthorRisk, Evidence, Message, Thread
+from grooming_flag.segments import SegmentRule
+
+HEADS = ("risk", "attribution")
+BATCH_MESSAGES = 8192
+BATCH_THREADS = 512
+
+
+class Model:
+    """A trained model. Immutable, and safe to use from several threads of execution.
+
+    Parameters
+    ----------
+    name : str
+    extractor : FeatureExtractor
+    weights : ndarray of int16, shape (n_features, 2)
+        Weights of the heads `risk` and `attribution`, in steps.
+    step : float
+        Value of a weight of 1; a power of two, which makes every sum of weights exact.
+    intercept : int
+        Of the risk head, in steps.
+    calibration : Calibration
+    attribution_scale : float
+        Factor that calibrates differences of attribution scores, above 0.
+    segment_rule : SegmentRule
+    min_amount : int
+        With fewer distinct weighted buckets in the strongest segment the model abstains.
+    operating_points : mapping of str to OperatingPoint
+        Without any, `assess` needs a threshold.
+    lineage : mapping
+        What the model was trained on and with.
+
+    Examples
+    --------
+    >>> from grooming_flag import Message, Thread, load_model
+    >>> model = load_model()
+    >>> model.assess(Thread("t1", [Message("a", "hi there"), Message("b", "hello")])).abstained
+    True
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        extractor: FeatureExtractor,
+        weights: NDArray[np.int16],
+        step: float,
+        intercept: int,
+        calibration: Calibration,
+        attribution_scale: float,
+        segment_rule: SegmentRule,
+        min_amount: int,
+        operating_points: Mapping[str, OperatingPoint],
+        lineage: Mapping[str, Any],
+    ) -> None:
+        if weights.shape != (extractor.n_features, len(HEADS)) or weights.dtype != np.int16:
+            raise ModelError(f"weights are {weights.dtype} {weights.shape}; need int16 ({extractor.n_features}, 2)")
+        if math.frexp(step)[0] != 0.5:
+            raise ModelError(f"the step of the weights is {step!r}; it must be a power of two")
+        self.name = name
+        self.extractor = extractor
+        self.weights = weights
+        self.step = step
+        self.calibration = calibration
+        self.attribution_scale = attribution_scale
+        self.segment_rule = segment_rule
+        self.min_amount = min_amount
+        self.operating_points = MappingProxyType(dict(operating_points))
+        self.lineage = MappingProxyType(dict(lineage))
+        self._intercept = intercept
+        self._scanner = extractor.scanner(weights)
+
+    @property
+    def intercept(self) -> float:
+        """What the score is without any evidence, in log-odds."""
+        return self._intercept * self.step
+
+    @property
+    def coef(self) -> NDArray[np.float64]:
+        """Weights in log-odds, shape (n_features, 2): one column a head."""
+        return self.weights * np.float64(self.step)
+
+    def __repr__(self) -> str:
+        return f"Model(name={self.name!r}, prior={self.calibration.prior!r})"
+
+    def assess(self, thread: Thread, at: str | float = "balanced") -> Assessment:
+        """Assess one thread.
+
+        Parameters
+        ----------
+        thread : Thread
+        at : str or float
+            Name of an operating point, or a threshold on the probability, 0..1.
+
+        Raises
+        ------
+        PolicyError
+            If there is no such operating point, or the threshold is outside 0..1.
+        """
+        return self._assess_batch([thread], resolve(at, self.operating_points))[0]
+
+    def assess_many(
+        self, threads: Iterable[Thread], at: str | float = "balanced", n_jobs: int = 1
+    ) -> Iterator[Assessment]:
+        """Assess threads lazily, in order and in constant memory.
+
+        Parameters
+        ----------
+        threads : iterable of Thread
+        at : str or float
+            As in `assess`.
+        n_jobs : int
+            Threads of execution; the answers do not depend on it.
+        """
+        point = resolve(at, self.operating_points)
+        batches = _batches(threads)
+        if n_jobs == 1:
+            for batch in batches:
+                yield from self._assess_batch(batch, point)
+            return
+        with ThreadPoolExecutor(n_jobs) as pool:
+            pending: deque[Future[list[Assessment]]] = deque()
+            for batch in batches:
+                pending.append(pool.submit(self._assess_batch, batch, point))
+                if len(pending) > 2 * n_jobs:
+                    yield from pending.popleft().result()
+            while pending:
+                yield from pending.popleft().result()
+
+    def explain(self, thread: Thread, top: int | None = None) -> list[Evidence]:
+        """Return the evidence in the strongest segment, strongest first; all of it adds up to score - intercept.
+
+        Parameters
+        ----------
+        thread : Thread
+        top : int, optional
+            How many to return; by default all. The last ones speak against the pattern.
+        """
+        start, stop = self.assess(thread, at=1.0).segment
+        messages = thread.messages[start:stop]
+        sums, buckets, spans = self._scanner.emit(pack_by_message(messages), POOLED)
+        steps = self.weights[buckets, 0]
+        sources = np.repeat(np.arange(len(messages)), sums.new)
+        strongest = np.argsort(-steps.astype(np.int32), kind="stable")
+        return [
+            self._evidence(messages[sources[i]], start + int(sources[i]), int(buckets[i]), spans[i], int(steps[i]))
+            for i in islice((i for i in strongest if steps[i]), top)
+        ]
+
+    def with_prior(self, prior: float) -> Model:
+        """Return the model with probabilities restated for a platform where this share of threads is risky.
+
+        Operating points keep flagging the same threads; what was measured at them stays true.
+
+        Parameters
+        ----------
+        prior : float
+            Above 0 and below 1.
+        """
+        calibration = self.calibration.with_prior(prior)
+        points = {name: p.restated(self.calibration.prior, prior) for name, p in self.operating_points.items()}
+        return self.replace(calibration=calibration, operating_points=points)
+
+    def replace(self, **changes: Any) -> Model:
+        """Return a copy with some constructor parameters changed."""
+        names = (
+            "name extractor weights step calibration attribution_scale segment_rule min_amount operating_points lineage"
+        )
+        kept = {name: getattr(self, name) for name in names.split()}
+        return Model(**{**kept, "intercept": self._intercept, **changes})
+
+    def amounts_and_scores(
+        self, segments: Sequence[Sequence[Message]]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return the numbers of distinct weighted buckets and the scores of runs of messages, for calibration."""
+        packed = pack_by_author(segments)
+        sums = self._scanner.sums(packed)
+        amounts = np.zeros(len(segments), dtype=np.int64)
+        np.add.at(amounts, packed.segments, sums.new)
+        return amounts, (sums.pooled + self._intercept) * np.float64(self.step)
+
+    def own_scores(self, packed: Packed) -> NDArray[np.float64]:
+        """Return the attribution score of each slot before `attribution_scale`, for calibration."""
+        return self._scanner.sums(packed).own * np.float64(self.step)
+
+    def _assess_batch(self, threads: Sequence[Thread], point: OperatingPoint) -> list[Assessment]:
+        bounds = [list(self.segment_rule.split(thread.messages)) for thread in threads]
+        packed = pack_by_author(
+            thread.messages[start:stop]
+            for thread, of_thread in zip(threads, bounds, strict=True)
+            for start, stop in of_thread
+        )
+        sums = self._scanner.sums(packed)
+        pooled, own, new = sums.pooled.tolist(), sums.own.tolist(), sums.new.tolist()
+        first_slots = np.searchsorted(packed.segments, np.arange(packed.n_segments + 1)).tolist()
+        answers = []
+        first = 0
+        for thread, of_thread in zip(threads, bounds, strict=True):
+            strongest = max(range(first, first + len(of_thread)), key=pooled.__getitem__)
+            slots = slice(first_slots[strongest], first_slots[strongest + 1])
+            n_authors = len(packed.authors[slots])
+            if len(of_thread) > 1:
+                n_authors = len({message.author for message in thread.messages})
+            answers.append(
+                self._assessment(
+                    thread,
+                    of_thread[strongest - first],
+                    (pooled[strongest] + self._intercept) * self.step,
+                    sum(new[slots]),
+                    self._author_risks(packed.authors[slots], own[slots]),
+                    n_authors,
+                    point,
+                )
+            )
+            first += len(of_thread)
+        return answers
+
+    def _assessment(
+        self,
+        thread: Thread,
+        segment: tuple[int, int],
+        score: float,
+        amount: int,
+        authors: tuple[AuthorRisk, ...],
+        n_authors: int,
+        point: OperatingPoint,
+    ) -> Assessment:
+        abstained = amount < self.min_amount
+        probability = None if abstained else self.calibration.probability(score, amount)
+        return Assessment(
+            thread_id=thread.thread_id,
+            score=score,
+            probability=probability,
+            flagged=probability is not None and probability >= point.threshold,
+            threshold=point.threshold,
+            operating_point=point.name,
+            suspect=authors[0].author if authors else None,
+            suspect_probability=authors[0].probability if authors else None,
+            authors=authors,
+            abstained=abstained,
+            segment=segment,
+            n_messages=len(thread.messages),
+            n_authors=n_authors,
+            model=self.name,
+        )
+
+    def _author_risks(self, authors: list[str], own: list[int]) -> tuple[AuthorRisk, ...]:
+        """Return all authors, most likely first: a conditional logit over the authors of a segment.
+
+        With two authors the log-odds are the weights of own text minus those of the partner's. An author alone is
+        compared with a partner who wrote nothing.
+        """
+        scores = [value * self.step * self.attribution_scale for value in own]
+        if len(scores) == 1:
+            return (AuthorRisk(authors[0], sigmoid(scores[0]), scores[0]),)
+        highest = max(scores, default=0.0)
+        odds = [math.exp(score - highest) for score in scores]
+        total = math.fsum(odds)
+        risks = [AuthorRisk(a, odd / total, score) for a, odd, score in zip(authors, odds, scores, strict=True)]
+        return tuple(sorted(risks, key=lambda risk: -risk.score))
+
+    def _evidence(self, message: Message, place: int, bucket: int, span: NDArray[np.int32], steps: int) -> Evidence:
+        return Evidence(
+            message_id=place if message.message_id is None else message.message_id,
+            author=message.author,
+            feature=self.extractor.feature_name(bucket),
+            span=(int(span[0]), int(span[1])),
+            contribution=steps * self.step,
+        )
+
+
+def _batches(threads: Iterable[Thread]) -> Iterator[list[Thread]]:
+    batch: list[Thread] = []
+    n_messages = 0
+    for thread in threads:
+        batch.append(thread)
+        n_messages += len(thread.messages)
+        if n_messages >= BATCH_MESSAGES or len(batch) >= BATCH_THREADS:
+            yield batch
+            batch, n_messages = [], 0
+    if batch:
+        yield batch
