@@ -1,0 +1,1 @@
+"""How good is it: measures with intervals, and what is measured of a model."""

@@ -1,0 +1,136 @@
+"""Files of labelled threads to a model folder: fit, calibrate, choose operating points, measure, write the card."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from grooming_flag._version import __version__
+from grooming_flag.artifact import save_model
+from grooming_flag.errors import DataError
+from grooming_flag.evaluation.figures import Figure, choose_operating_points, figures, judge
+from grooming_flag.io.threads import read_threads
+from grooming_flag.model import Model
+from grooming_flag.records import Thread
+from grooming_flag.training.calibrate import calibrate
+from grooming_flag.training.card import model_card
+from grooming_flag.training.classifier import GroomingClassifier
+
+DEFAULT_PRIOR = 1e-3
+DEV_SHARE = 5  # without development files one person of so many is held out
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file of labelled threads."""
+
+    name: str
+    sha256: str
+    threads: list[Thread]
+
+    def summary(self) -> dict[str, Any]:
+        """Return counts and sum, for the lineage."""
+        risky = [thread for thread in self.threads if thread.label == 1]
+        return {
+            "sha256": self.sha256,
+            "threads": len(self.threads),
+            "positive": len(risky),
+            "persons": len({thread.person for thread in risky if thread.person}),
+        }
+
+
+def train_files(
+    labelled: Sequence[Path],
+    folder: Path,
+    dev: Sequence[Path] = (),
+    *,
+    terms: Path | None = None,
+    seed: int = 0,
+    prior: float = DEFAULT_PRIOR,
+) -> tuple[Model, list[Figure]]:
+    """Train a model, write its folder, and return it with what was measured on the development threads.
+
+    Parameters
+    ----------
+    labelled, dev : sequence of path
+        Threads, JSON lines. Without `dev` one person (or thread) of five is held out for it.
+    folder : path
+        Its name is the model's.
+    terms : path, optional
+        TOML with a table a file (its name up to the first dot): `what` it is and its `terms`; for the card.
+    seed : int
+        The same files and seed give the same bytes.
+    prior : float
+        Share of risky threads that probabilities assume.
+
+    Raises
+    ------
+    DataError
+        If a file cannot be read, a thread has no label, or one class is missing.
+    """
+    described = tomllib.loads(terms.read_text(encoding="utf-8")) if terms else {}
+    sources = [_read(path) for path in labelled]
+    dev_sources = [_read(path) for path in dev]
+    if not dev_sources:
+        sources, dev_sources = _hold_out(sources)
+    _check_disjoint(sources, dev_sources)
+    threads = [thread for source in sources for thread in source.threads]
+    classifier = GroomingClassifier(folds=0, prior=prior, random_state=seed)
+    classifier.fit(threads, np.array([thread.label for thread in threads]))
+    dev_threads = [thread for source in dev_sources for thread in source.threads]
+    model = calibrate(classifier.to_model(folder.name), dev_threads, seed)
+    judged = judge(model, {source.name: source.threads for source in dev_sources})
+    points = choose_operating_points(judged, "development threads")
+    lineage = {
+        "library": __version__,
+        "seed": seed,
+        "training": {source.name: source.summary() for source in sources},
+        "development": {source.name: source.summary() for source in dev_sources},
+        "weighted_buckets": int(np.any(model.weights != 0, axis=1).sum()),
+        "privacy_floor": classifier.floor,
+    }
+    model = model.replace(operating_points=points, lineage=lineage)
+    measured = figures(judged, points)
+    save_model(model, folder, model_card(model, measured, described))
+    return model, measured
+
+
+def _read(path: Path) -> Source:
+    threads = list(read_threads(path))
+    for thread in threads:
+        if thread.label is None:
+            raise DataError(f"{path}: thread {thread.thread_id} has no label; give it 0 or 1, or leave it out")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Source(path.name.split(".")[0], digest, threads)
+
+
+def _hold_out(sources: Sequence[Source]) -> tuple[list[Source], list[Source]]:
+    """Split each source by a hash of the person, so that the split does not depend on the order or on other files."""
+
+    def held_out(thread: Thread) -> bool:
+        who = (thread.person or thread.thread_id).encode("utf-8", "surrogatepass")
+        return hashlib.sha256(who).digest()[0] % DEV_SHARE == 0
+
+    kept = [Source(s.name, s.sha256, [t for t in s.threads if not held_out(t)]) for s in sources]
+    dev = [Source(s.name, s.sha256, [t for t in s.threads if held_out(t)]) for s in sources]
+    return kept, [source for source in dev if source.threads]
+
+
+def _check_disjoint(sources: Sequence[Source], dev_sources: Sequence[Source]) -> None:
+    seen = {t.person for s in sources for t in s.threads if t.person}
+    for source in dev_sources:
+        if any(thread.person in seen for thread in source.threads if thread.person):
+            raise DataError(f"{source.name}: has persons that training threads have too; split by person")
+    labels: Mapping[str, set[int | None]] = {
+        "training": {t.label for s in sources for t in s.threads},
+        "development": {t.label for s in dev_sources for t in s.threads},
+    }
+    for name, found in labels.items():
+        if found != {0, 1}:
+            raise DataError(f"the {name} threads have labels {sorted(map(str, found))}; both 0 and 1 are needed")
