@@ -1,0 +1,108 @@
+"""Files to files: score logs of any number of threads."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+from grooming_flag.errors import DataError
+from grooming_flag.io.scores import encode_row, evidence_rows, score_row
+from grooming_flag.io.streams import whole_file
+from grooming_flag.io.threads import read_threads
+from grooming_flag.model import Model
+from grooming_flag.records import Thread
+
+
+@dataclass(slots=True)
+class Summary:
+    """Counts of a run so far; `seconds` is wall time, `bad` the lines that were set aside."""
+
+    threads: int = 0
+    messages: int = 0
+    flagged: int = 0
+    abstained: int = 0
+    bad: int = 0
+    seconds: float = 0.0
+
+
+def score_files(
+    inputs: Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    model: Model,
+    at: str | float = "balanced",
+    *,
+    evidence: int = 0,
+    n_jobs: int = 1,
+    bad_lines: str | os.PathLike[str] | None = None,
+    progress: Callable[[Summary], None] | None = None,
+) -> Summary:
+    """Score threads of JSON-lines files in constant memory; write one row a thread, in order.
+
+    The output takes its name only when it is complete.
+
+    Parameters
+    ----------
+    inputs : sequence of path
+    output : path
+        ``-`` for standard output.
+    model : Model
+    at : str or float
+        Operating point or threshold.
+    evidence : int
+        How many messages to name for each thread, strongest first; 0 for none.
+    n_jobs : int
+        Threads of execution.
+    bad_lines : path, optional
+        Where to write what is wrong with lines that cannot be used, which are left out. By default the first such
+        line is an error.
+    progress : callable, optional
+        Called now and then with the counts so far.
+
+    Raises
+    ------
+    DataError
+        If an input cannot be used, or the output is one of the inputs.
+    """
+    for path in inputs:
+        if str(output) != "-" and Path(output).exists() and Path(path).exists() and os.path.samefile(path, output):
+            raise DataError(f"{output}: is an input too; write the scores to another file")
+    start = perf_counter()
+    summary = Summary()
+    with ExitStack() as files:
+        out = files.enter_context(whole_file(output))
+        on_bad = None
+        if bad_lines is not None:
+            bad = files.enter_context(whole_file(bad_lines))
+
+            def on_bad(error: DataError) -> None:
+                summary.bad += 1
+                bad.write(encode_row({"error": str(error)}))
+
+        in_flight: deque[Thread] = deque()
+        threads = _remember(read_threads(*inputs, on_bad=on_bad), in_flight)
+        for assessment in model.assess_many(threads, at, n_jobs):
+            thread = in_flight.popleft()
+            row = score_row(assessment)
+            if evidence:
+                row["evidence"] = evidence_rows(model.explain(thread), evidence)
+            out.write(encode_row(row))
+            summary.threads += 1
+            summary.messages += assessment.n_messages
+            summary.flagged += assessment.flagged
+            summary.abstained += assessment.abstained
+            summary.seconds = perf_counter() - start
+            if progress is not None and summary.threads % 1000 == 0:
+                progress(summary)
+    summary.seconds = perf_counter() - start
+    return summary
+
+
+def _remember(threads: Iterable[Thread], in_flight: deque[Thread]) -> Iterator[Thread]:
+    for thread in threads:
+        in_flight.append(thread)
+        yield thread

@@ -1,0 +1,35 @@
+"""The command `grooming-flag`: one module a subcommand. Results go to files or stdout, all else to stderr."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from grooming_flag.cli.explain import explain
+from grooming_flag.cli.info import info
+from grooming_flag.cli.score import score
+from grooming_flag.cli.train import GreedyDev, train
+from grooming_flag.errors import GroomingFlagError
+
+app = typer.Typer(
+    help="Score message threads for grooming-risk patterns. A flag asks a person to look; nothing here acts on anyone.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (score, explain, info):
+    app.command()(command)
+app.command(cls=GreedyDev)(train)
+
+
+def main() -> None:
+    """Run the command: exit status 0 if all went well, 1 for bad data or a bad model, 2 for wrong usage."""
+    try:
+        app()
+    except GroomingFlagError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)

@@ -1,0 +1,52 @@
+"""`grooming-flag explain`: what a score is made of, message by message, without text."""
+
+from __future__ import annotations
+
+from math import fsum
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from grooming_flag.artifact import load_model
+from grooming_flag.cli.options import ModelFolder, out
+from grooming_flag.errors import DataError
+from grooming_flag.io.scores import evidence_rows
+from grooming_flag.io.threads import read_threads
+from grooming_flag.records import Thread
+
+
+def explain(
+    input: Annotated[str, typer.Argument(metavar="INPUT", help="Threads, JSON lines (.gz, .zst); - is stdin.")],
+    thread: Annotated[str, typer.Option(help="Id of the thread.")],
+    model: ModelFolder = None,
+    top: Annotated[int, typer.Option(min=0, help="Messages to list.")] = 10,
+) -> None:
+    """Show what the score of one thread is made of. Not for end users: it teaches evasion."""
+    loaded = load_model(model)
+    found = _find(input, thread)
+    a = loaded.assess(found, at=1.0)
+    rows = evidence_rows(loaded.explain(found))
+    listed = rows[:top]
+    probability = "abstains: too little text" if a.probability is None else f"{a.probability:.6f}"
+    out.print(f"thread       {a.thread_id}: {a.n_messages} messages, {a.n_authors} authors", markup=False)
+    out.print(f"segment      messages {a.segment[0]} to {a.segment[1] - 1}, the strongest")
+    out.print(f"probability  {probability} (prior {loaded.calibration.prior:g})")
+    for risk in a.authors:
+        out.print(f"author       {risk.author}: {risk.probability:.3f} that this one drives it", markup=False)
+    table = Table("message", "author", "contribution", box=None)
+    for row in listed:
+        table.add_row(Text(str(row["message_id"])), Text(row["author"]), f"{row['contribution']:+.4f}")
+    rest = fsum(row["contribution"] for row in rows[top:])
+    table.add_row(f"{len(rows) - len(listed)} more", "", f"{rest:+.4f}")
+    table.add_row("intercept", "", f"{loaded.intercept:+.4f}")
+    table.add_row("score", "", f"{a.score:+.4f}", style="bold")
+    out.print(table)
+
+
+def _find(path: str, thread_id: str) -> Thread:
+    for thread in read_threads(path, on_bad=lambda error: None):
+        if thread.thread_id == thread_id:
+            return thread
+    raise DataError(f"{path}: has no thread with that id")

@@ -1,0 +1,47 @@
+"""`grooming-flag info`: what is installed and what the model is."""
+
+from __future__ import annotations
+
+import platform
+
+from rich.table import Table
+
+from grooming_flag import _kernel
+from grooming_flag._version import __version__
+from grooming_flag.artifact import bundled_model, load_model
+from grooming_flag.cli.options import ModelFolder, out
+from grooming_flag.policy import OperatingPoint
+
+
+def info(model: ModelFolder = None) -> None:
+    """Show versions, whether the kernel is compiled, and the model with what was measured at its operating points."""
+    folder = model or bundled_model()
+    loaded = load_model(folder)
+    kernel = "compiled" if _kernel.compiled else "interpreted (slow; needs a C compiler when the package is installed)"
+    settings = loaded.extractor
+    table = Table.grid(padding=(0, 2))
+    for name, value in {
+        "grooming_flag": __version__,
+        "Python": platform.python_version(),
+        "kernel": kernel,
+        "model": f"{loaded.name} in {folder}",
+        "trained with": f"grooming_flag {loaded.lineage.get('library', '?')}, seed {loaded.lineage.get('seed', '?')}",
+        "features": f"{settings.n_features} buckets, words and pairs, characters {settings.char_ngrams}",
+        "segment": f"at most {loaded.segment_rule.max_messages} messages",
+        "prior": f"{loaded.calibration.prior:g} (share of risky threads that probabilities assume)",
+        "abstains": f"below {loaded.min_amount} known features",
+    }.items():
+        table.add_row(name, value)
+    for name, point in sorted(loaded.operating_points.items()):
+        table.add_row(f"point {name}", f"threshold {point.threshold:.6g}; {_measured(point)}")
+    out.print(table)
+
+
+def _measured(point: OperatingPoint) -> str:
+    m = point.measured
+    if not m:
+        return "nothing measured"
+    return (
+        f"false-positive rate {m['fpr']:.5f} ({m['false_positives']} of {m['negatives']}), "
+        f"recall {m['recall']:.3f} ({m['true_positives']} of {m['positives']}), {m['on']}"
+    )

@@ -1,0 +1,60 @@
+"""`grooming-flag score`: threads in, scores out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from grooming_flag.artifact import load_model
+from grooming_flag.batch import Summary, score_files
+from grooming_flag.cli.options import ModelFolder, err
+
+
+def score(
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Threads, JSON lines (.gz, .zst); or -.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="Score file, JSON lines; - is stdout.")],
+    model: ModelFolder = None,
+    at: Annotated[str | None, typer.Option(help="Operating point of the model. [default: balanced]")] = None,
+    threshold: Annotated[float | None, typer.Option(min=0.0, max=1.0, help="Flag at this probability instead.")] = None,
+    evidence: Annotated[int, typer.Option(min=0, metavar="K", help="Name the K strongest messages, without text.")] = 0,
+    jobs: Annotated[int, typer.Option(min=1, help="Threads of execution.")] = 1,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Set unusable lines aside in OUTPUT.bad.jsonl.")] = False,
+) -> None:
+    """Score threads. A flag asks a person to look; it is no finding about anyone."""
+    if at is not None and threshold is not None:
+        raise typer.BadParameter("use --at or --threshold, not both")
+    loaded = load_model(model)
+    if at is not None and at not in loaded.operating_points:
+        raise typer.BadParameter(f"the model has {', '.join(sorted(loaded.operating_points))}", param_hint="--at")
+    bad_lines = (Path("bad.jsonl") if output == "-" else Path(f"{output}.bad.jsonl")) if skip_bad else None
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=err, transient=True) as bar:
+        task = bar.add_task("scoring")
+
+        def show(so_far: Summary) -> None:
+            bar.update(task, description=f"{so_far.threads:,} threads, {so_far.flagged:,} flagged")
+
+        summary = score_files(
+            inputs,
+            output,
+            loaded,
+            threshold if threshold is not None else at or "balanced",
+            evidence=evidence,
+            n_jobs=jobs,
+            bad_lines=bad_lines,
+            progress=show,
+        )
+    point = f"threshold {threshold:g}" if threshold is not None else f"operating point {at or 'balanced'}"
+    rate = summary.messages / max(summary.seconds, 1e-9)
+    err.print(
+        f"{summary.threads:,} threads with {summary.messages:,} messages in {summary.seconds:.1f} s, "
+        f"{rate:,.0f} messages a second\n"
+        f"{summary.flagged:,} flagged for review at {point}; "
+        f"{summary.abstained:,} with too little text for a probability"
+    )
+    if bad_lines is not None:
+        err.print(f"{summary.bad:,} lines set aside, listed in {bad_lines}")
+    err.print(f"scores by {loaded.name} in {output}")

@@ -1,0 +1,55 @@
+"""`grooming-flag train`: labelled threads in, a model folder out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from typer.core import TyperCommand
+
+from grooming_flag.cli.options import err, out
+
+
+class GreedyDev(TyperCommand):
+    """Lets one `--dev` take all names up to the next option, as the shell's patterns give them.
+
+    Else the second name would be taken for a training file, in silence.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Repeat `--dev` before each of its names."""
+        repeated: list[str] = []
+        greedy = False
+        for arg in args:
+            is_name = not arg.startswith("-")
+            if greedy and is_name and repeated[-1] != "--dev":
+                repeated.append("--dev")
+            repeated.append(arg)
+            greedy = arg == "--dev" or (greedy and is_name)
+        return super().parse_args(ctx, repeated)
+
+
+def train(
+    labelled: Annotated[list[Path], typer.Argument(metavar="LABELLED...", help="Labelled threads, JSON lines.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Model folder; its name becomes the model's.")],
+    dev: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="LABELLED...", help="Labelled threads of other persons, to choose and calibrate on."),
+    ] = None,
+    terms: Annotated[Path | None, typer.Option(help="TOML: what each file is, and its terms.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same files and seed give the same bytes.")] = 0,
+    prior: Annotated[float, typer.Option(help="Share of risky threads that probabilities assume.")] = 1e-3,
+) -> None:
+    """Train a model, write its folder with a card, and print what was measured on the development threads."""
+    from grooming_flag.evaluation.figures import format_rate
+    from grooming_flag.training.train import train_files
+
+    with err.status("training"):
+        model, measured = train_files(labelled, output, dev or (), terms=terms, seed=seed, prior=prior)
+    table = Table("measure", "threads", "at", "share [95 %] (count)", box=None)
+    for figure in measured:
+        table.add_row(figure.measure, figure.slice, figure.point, format_rate(figure.rate))
+    out.print(table)
+    err.print(f"model {model.name} in {output}")
