@@ -1,0 +1,445 @@
+"""Speed of grooming_flag and of scikit-learn on one machine, in one table. README.md beside it says how to read it.
+
+Every system runs in processes of its own, on the same generated threads, on one thread of execution.
+"""
+
+# mypy: disable-error-code="import-untyped"
+
+from __future__ import annotations
+
+import argparse
+import gc
+import importlib.metadata
+import importlib.util
+import itertools
+import json
+import os
+import pickle
+import platform
+import random
+import resource
+import runpy
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+SEED = 0
+BUCKETS = 2**18
+BATCH_THREADS = 256  # scikit-learn's documents a call
+SINGLE_MESSAGES = 5_000  # at most, one at a time
+FIT_MESSAGES = 20_000
+IMPORTS = 7
+HEAVY = ("sklearn", "scipy", "pandas", "pyarrow")
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
+
+class System(NamedTuple):
+    """One column of the table; the slow ones get a share of the messages."""
+
+    title: str
+    share: float
+    imports: str | None
+
+
+SYSTEMS = {
+    "compiled": System("ours, compiled", 1, "import grooming_flag"),
+    "interpreted": System("ours, interpreted", 0.02, None),
+    "words": System(
+        "scikit-learn, words 1-2",
+        1,
+        "from sklearn.feature_extraction.text import HashingVectorizer; from sklearn.linear_model import SGDClassifier",
+    ),
+    "characters": System("scikit-learn, characters 3-5", 0.2, None),
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker is to do; `started` is the clock of the parent as it started the worker."""
+
+    system: str
+    folder: str
+    n_messages: int
+    repeats: int
+    started: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was measured for one system. Rates are messages a second."""
+
+    system: str
+    n_messages: int
+    thread_rate: float
+    message_p50_us: float
+    message_p99_us: float
+    message_rate: float
+    file_rate: float
+    kernel_rate: float | None
+    ready_ms: float
+    peak_mb: float
+    heavy: list[str]
+    import_median_ms: float | None = None
+    import_best_ms: float | None = None
+
+
+class Row(NamedTuple):
+    """One row of the table; its values get a ratio against scikit-learn's words."""
+
+    field: str
+    title: str
+    more_is_better: bool
+
+
+ROWS = (
+    Row("thread_rate", "whole threads, messages/s", True),
+    Row("message_p50_us", "one message, p50, µs", False),
+    Row("message_p99_us", "one message, p99, µs", False),
+    Row("message_rate", "one message at a time, messages/s", True),
+    Row("file_rate", "file to file, messages/s", True),
+    Row("kernel_rate", "kernel alone, messages/s", True),
+    Row("import_median_ms", f"import, median of {IMPORTS}, ms", False),
+    Row("import_best_ms", f"import, best of {IMPORTS}, ms", False),
+    Row("ready_ms", "process start to first score, ms", False),
+    Row("peak_mb", "peak RSS, file to file, MB", False),
+)
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """The tasks as one system does them; what `read` returns is what `score_threads` takes."""
+
+    score_threads: Callable[[list[Any]], None]
+    score_message: Callable[[str], None]
+    score_file: Callable[[Path, Path], None]
+    read: Callable[[Path], list[Any]]
+    kernel: Callable[[list[Any]], Callable[[], None]] | None
+
+
+def ours(interpreted: bool) -> Scorer:
+    """Return grooming_flag with its bundled model."""
+    if interpreted:
+        load_interpreted_kernel()
+    import grooming_flag as gf
+    from grooming_flag import _kernel
+
+    if _kernel.compiled == interpreted:
+        sys.exit("The compiled kernel is missing: build it with GROOMING_FLAG_REQUIRE_KERNEL=1 pip install -e .")
+    model = gf.load_model()
+
+    def score_threads(threads: list[gf.Thread]) -> None:
+        deque(model.assess_many(threads, n_jobs=1), maxlen=0)
+
+    def score_message(text: str) -> None:
+        model.assess(gf.Thread("t", [gf.Message("a", text)]))
+
+    def read(path: Path) -> list[gf.Thread]:
+        return list(gf.read_threads(path))
+
+    return Scorer(score_threads, score_message, run_command_line, read, kernel_alone)
+
+
+def load_interpreted_kernel() -> None:
+    """Put the source of the kernel where the package will look for the compiled one."""
+    package = importlib.util.find_spec("grooming_flag")
+    if package is None or not package.submodule_search_locations:
+        sys.exit("grooming_flag is not installed: pip install -e .")
+    name = "grooming_flag._kernel"
+    spec = importlib.util.spec_from_file_location(name, Path(package.submodule_search_locations[0], "_kernel.py"))
+    if spec is None or spec.loader is None:
+        sys.exit("The source of the kernel is not there")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+
+
+def run_command_line(source: Path, target: Path) -> None:
+    """Do what `python -m grooming_flag score` does, in this process."""
+    sys.argv = ["grooming-flag", "score", str(source), "-o", str(target), "--jobs", "1"]
+    try:
+        runpy.run_module("grooming_flag", run_name="__main__")
+    except SystemExit as done:
+        if done.code:
+            raise
+
+
+def kernel_alone(threads: list[Any]) -> Callable[[], None]:
+    """Pack the threads and return the scan of the packed buffers; no weight is 0, so no model makes more work."""
+    import numpy as np
+
+    from grooming_flag.features import FeatureExtractor, pack_by_author
+    from grooming_flag.segments import SegmentRule
+
+    rule = SegmentRule()
+    packed = [
+        pack_by_author(thread.messages[start:stop] for thread in batch for start, stop in rule.split(thread.messages))
+        for batch in batches(threads)
+    ]
+    weights = np.random.default_rng(SEED).integers(1, 1_000, size=(BUCKETS, 3), dtype=np.int16)
+    scanner = FeatureExtractor(n_features=BUCKETS).scanner(weights)
+    scanner.sums(packed[0])  # the first call sets the kernel up
+
+    def scan() -> None:
+        for buffers in packed:
+            scanner.sums(buffers)
+
+    return scan
+
+
+def peer(path: Path) -> Scorer:
+    """Return a fitted scikit-learn pipeline; a thread is the list of its texts, a document all of them."""
+    pipeline = pickle.loads(path.read_bytes())
+
+    def predict(threads: list[list[str]]) -> list[float]:
+        probabilities: list[float] = pipeline.predict_proba(["\n".join(texts) for texts in threads])[:, 1].tolist()
+        return probabilities
+
+    def score_threads(threads: list[list[str]]) -> None:
+        for batch in batches(threads):
+            predict(batch)
+
+    def score_message(text: str) -> None:
+        pipeline.predict_proba([text])
+
+    def score_file(source: Path, target: Path) -> None:
+        with source.open(encoding="utf-8") as lines, target.open("w", encoding="utf-8") as scores:
+            for batch in batches(json.loads(line) for line in lines):
+                probabilities = predict([texts_of(thread) for thread in batch])
+                for thread, probability in zip(batch, probabilities, strict=True):
+                    scores.write(json.dumps({"thread_id": thread["thread_id"], "probability": probability}) + "\n")
+
+    return Scorer(score_threads, score_message, score_file, read_texts, None)
+
+
+def fit_peers(folder: Path) -> None:
+    """Fit scikit-learn's pipelines to random labels, which cost as much to predict as any, and store them."""
+    from sklearn.feature_extraction.text import HashingVectorizer
+    from sklearn.linear_model import SGDClassifier
+    from sklearn.pipeline import make_pipeline
+
+    vectorizers = {
+        "words": HashingVectorizer(ngram_range=(1, 2), n_features=BUCKETS, binary=True),
+        "characters": HashingVectorizer(analyzer="char_wb", ngram_range=(3, 5), n_features=BUCKETS, binary=True),
+    }
+    documents = ["\n".join(texts) for texts in read_texts(folder / "fit.jsonl")]
+    labels = random.Random(SEED).choices((0, 1), k=len(documents))
+    for name, vectorizer in vectorizers.items():
+        pipeline = make_pipeline(vectorizer, SGDClassifier(loss="log_loss", random_state=SEED))
+        (folder / f"{name}.pickle").write_bytes(pickle.dumps(pipeline.fit(documents, labels)))
+
+
+def texts_of(thread: dict[str, Any]) -> list[str]:
+    return [message["text"] for message in thread["messages"]]
+
+
+def read_texts(path: Path) -> list[list[str]]:
+    with path.open(encoding="utf-8") as lines:
+        return [texts_of(json.loads(line)) for line in lines]
+
+
+def batches(items: Iterable[Any]) -> Iterator[list[Any]]:
+    iterator = iter(items)
+    return iter(lambda: list(itertools.islice(iterator, BATCH_THREADS)), [])
+
+
+def measure(job: Job) -> Result:
+    """Do all tasks; the file comes first, so that the peak memory is that of scoring and not of the other tasks."""
+    folder = Path(job.folder)
+    if job.system in ("compiled", "interpreted"):
+        scorer = ours(interpreted=job.system == "interpreted")
+    else:
+        scorer = peer(folder / f"{job.system}.pickle")
+    scorer.score_message("hi there")
+    ready_ms = (time.time() - job.started) * 1e3
+
+    source = folder / f"{job.n_messages}.jsonl"
+    targets = [folder / f"{job.system}-{os.getpid()}-{repeat}.jsonl" for repeat in range(job.repeats)]
+    unwritten = iter(targets)
+    file_seconds = best_seconds(job.repeats, lambda: scorer.score_file(source, next(unwritten)))
+    peak_mb = peak_rss() / 1e6
+
+    threads = scorer.read(source)
+    if any(len(target.read_bytes().splitlines()) != len(threads) for target in targets):
+        sys.exit(f"{job.system} did not write one score a thread")
+    texts = list(itertools.chain.from_iterable(read_texts(source)))[:SINGLE_MESSAGES]
+    scan = scorer.kernel(threads) if scorer.kernel else None
+    gc.collect()
+    gc.freeze()  # nobody pays for collecting the input again and again
+    thread_seconds = best_seconds(job.repeats, lambda: scorer.score_threads(threads))
+    latencies = min((message_latencies(scorer, texts) for _ in range(job.repeats)), key=sum)
+    heavy = [name for name in HEAVY if name in sys.modules]
+    kernel_seconds = best_seconds(job.repeats, scan) if scan else None
+    return Result(
+        system=job.system,
+        n_messages=job.n_messages,
+        thread_rate=job.n_messages / thread_seconds,
+        message_p50_us=latencies[len(latencies) // 2] / 1e3,
+        message_p99_us=latencies[len(latencies) * 99 // 100] / 1e3,
+        message_rate=1e9 * len(latencies) / sum(latencies),
+        file_rate=job.n_messages / file_seconds,
+        kernel_rate=job.n_messages / kernel_seconds if kernel_seconds else None,
+        ready_ms=ready_ms,
+        peak_mb=peak_mb,
+        heavy=heavy,
+    )
+
+
+def best_seconds(repeats: int, task: Callable[[], None]) -> float:
+    def seconds() -> float:
+        start = time.perf_counter()
+        task()
+        return time.perf_counter() - start
+
+    return min(seconds() for _ in range(repeats))
+
+
+def message_latencies(scorer: Scorer, texts: list[str]) -> list[int]:
+    """Return nanoseconds, ascending."""
+    clock, score = time.perf_counter_ns, scorer.score_message
+    latencies = []
+    for text in texts:
+        start = clock()
+        score(text)
+        latencies.append(clock() - start)
+    return sorted(latencies)
+
+
+def peak_rss() -> int:
+    """Return bytes. On Linux `ru_maxrss` would count what the parent held when it started this process."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return 1024 * int(status.read_text().split("VmHWM:")[1].split()[0])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def run_python(folder: Path, *arguments: str) -> str:
+    """Run a fresh Python and return what it prints; compiled bytecode goes to the folder, whatever the settings."""
+    environment = {**os.environ, **ONE_THREAD, "PYTHONPYCACHEPREFIX": str(folder / "bytecode")}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    done = subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{' '.join(arguments)}\n{done.stderr}")
+    return done.stdout
+
+
+def import_times(folder: Path, system: str) -> tuple[float, float] | tuple[None, None]:
+    """Return median and best of the import in fresh processes; one before them, not counted, warms the disk cache."""
+    statement = SYSTEMS[system].imports
+    if statement is None:
+        return None, None
+    program = f"from time import perf_counter as now; start = now(); {statement}; print(1e3 * (now() - start))"
+    times = [float(run_python(folder, "-c", program)) for _ in range(IMPORTS + 1)][1:]
+    return statistics.median(times), min(times)
+
+
+def run_worker(folder: Path, system: str, n_messages: int, repeats: int) -> Result:
+    job = Job(system, str(folder), n_messages, repeats, time.time())
+    answer = run_python(folder, __file__, "worker", json.dumps(asdict(job)))
+    return Result(**json.loads(answer.splitlines()[-1]))
+
+
+def best_of(results: list[Result]) -> Result:
+    """Return the best value of each row over the rounds of one system."""
+    values: dict[str, Any] = {}
+    for row in ROWS:
+        measured = [getattr(result, row.field) for result in results if getattr(result, row.field) is not None]
+        if measured:
+            values[row.field] = max(measured) if row.more_is_better else min(measured)
+    return replace(results[0], **values)
+
+
+def run_all(systems: list[str], n_messages: int, rounds: int, repeats: int, say: Callable[[str], None]) -> list[Result]:
+    """Measure the systems in turn, round by round, so that a busy spell of the machine meets all of them."""
+    from generate import write
+
+    results: dict[str, list[Result]] = {system: [] for system in systems}
+    samples = {system: max(500, round(n_messages * SYSTEMS[system].share)) for system in systems}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        say("generating, fitting, importing")
+        for sample in set(samples.values()):
+            write(folder / f"{sample}.jsonl", sample, SEED)
+        write(folder / "fit.jsonl", FIT_MESSAGES, SEED + 1)
+        run_python(folder, __file__, "fit", name)
+        imports = {system: import_times(folder, system) for system in systems}
+        for number, system in itertools.product(range(rounds), systems):
+            say(f"round {number + 1} of {rounds}: {SYSTEMS[system].title}")
+            result = run_worker(folder, system, samples[system], repeats)
+            median, best = imports[system]
+            results[system].append(replace(result, import_median_ms=median, import_best_ms=best))
+    return [best_of(results[system]) for system in systems]
+
+
+def describe_machine() -> dict[str, str]:
+    cpuinfo = Path("/proc/cpuinfo")
+    models = [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+    return {
+        "CPU": models[0] if models else platform.processor(),
+        "cores": str(os.cpu_count()),
+        "load before": f"{os.getloadavg()[0]:.2f}",
+        "system": platform.platform(),
+        "Python": platform.python_version(),
+        "numpy": importlib.metadata.version("numpy"),
+        "scikit-learn": importlib.metadata.version("scikit-learn"),
+    }
+
+
+def cell(row: Row, result: Result, baseline: Result | None) -> str:
+    value = getattr(result, row.field)
+    if value is None:
+        return ""
+    text = f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+    base = getattr(baseline, row.field) if baseline else None
+    if base is None or baseline is result:
+        return text
+    ratio = value / base if row.more_is_better else base / value
+    return f"{text} ({ratio:.2g}x)" if ratio < 10 else f"{text} ({ratio:,.0f}x)"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measure grooming_flag beside scikit-learn.")
+    parser.add_argument("--messages", type=int, default=200_000, help="for the fast systems; the slow ones get a share")
+    parser.add_argument(
+        "--quick", action="store_true", help="10,000 messages, one round: whether it runs, not how fast"
+    )
+    parser.add_argument("--systems", nargs="+", choices=list(SYSTEMS), default=list(SYSTEMS))
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here too")
+    arguments = parser.parse_args()
+    n_messages, rounds, repeats = (10_000, 1, 2) if arguments.quick else (arguments.messages, 3, 3)
+
+    from rich.box import MARKDOWN
+    from rich.console import Console
+    from rich.table import Table
+
+    machine = describe_machine()
+    say = Console(stderr=True).print
+    results = run_all(arguments.systems, n_messages, rounds, repeats, say)
+    baseline = next((result for result in results if result.system == "words"), None)
+    table = Table(*("", *(SYSTEMS[result.system].title for result in results)), box=MARKDOWN)
+    for row in ROWS:
+        table.add_row(row.title, *(cell(row, result, baseline) for result in results))
+    table.add_row(f"{', '.join(HEAVY)} loaded", *(", ".join(result.heavy) or "no" for result in results))
+    table.add_row("messages in the sample", *(f"{result.n_messages:,}" for result in results))
+    console = Console(width=200, highlight=False)
+    console.print(*(f"{name}: {value}" for name, value in machine.items()), sep="; ")
+    console.print(f"Best of {rounds} x {repeats}, one thread; (ratio): times better than scikit-learn, words")
+    console.print(table)
+    if arguments.json:
+        report = {"machine": machine, "rounds": rounds, "repeats": repeats, "results": [asdict(r) for r in results]}
+        arguments.json.write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["worker"]:
+        sys.stdout.write(json.dumps(asdict(measure(Job(**json.loads(sys.argv[2]))))) + "\n")
+    elif sys.argv[1:2] == ["fit"]:
+        fit_peers(Path(sys.argv[2]))
+    else:
+        main()
