@@ -9,9 +9,7 @@ import os
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-kernel = Extension(
-    "grooming_flag._kernel",
-    ["grooming_flag/_kernel.py"],
-    optional=os.environ.get("GROOMING_FLAG_REQUIRE_KERNEL") != "1",
-)
-setup(ext_modules=cythonize([kernel], build_dir="build"))
+kernel = cythonize([Extension("grooming_flag._kernel", ["grooming_flag/_kernel.py"])], build_dir="build")
+for extension in kernel:  # cythonize drops the argument of this name
+    extension.optional = os.environ.get("GROOMING_FLAG_REQUIRE_KERNEL") != "1"
+setup(ext_modules=kernel)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 compiled = False
-int = ulonglong = None  # the names are Cython's
+int = uint = ulonglong = None  # the names are Cython's
 
 
 def declare(_type: None, value: Any) -> Any:

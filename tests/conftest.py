@@ -22,7 +22,7 @@ settings.load_profile("ci")
 
 @cache
 def interpreted_kernel() -> ModuleType:
-    """Return the kernel's source as a module of its own, whether or not a compiled one hides it."""
+    """Return the kernel's source as a module of its own, as it runs where neither a compiler nor Cython is."""
     path = Path(grooming_flag.__file__).parent / "_kernel.py"
     if not path.exists():
         pytest.skip("the kernel's source is not installed")
@@ -32,7 +32,9 @@ def interpreted_kernel() -> ModuleType:
     assert spec.loader is not None
     module = util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "cython", None)
+        spec.loader.exec_module(module)
     assert not module.compiled
     return module
 
