@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
 from grooming_flag.errors import DataError
-from grooming_flag.io.scores import encode_row, evidence_rows, score_row
+from grooming_flag.io.flat import is_flat, read_flat
+from grooming_flag.io.scores import encode_row, evidence_rows, score_row, score_writer
 from grooming_flag.io.streams import whole_file
 from grooming_flag.io.threads import read_threads
 from grooming_flag.model import Model
@@ -38,16 +39,18 @@ def score_files(
     *,
     evidence: int = 0,
     n_jobs: int = 1,
+    columns: Mapping[str, str] | None = None,
     bad_lines: str | os.PathLike[str] | None = None,
     progress: Callable[[Summary], None] | None = None,
 ) -> Summary:
-    """Score threads of JSON-lines files in constant memory; write one row a thread, in order.
+    """Score the threads of files in constant memory; write one row a thread, in order.
 
     The output takes its name only when it is complete.
 
     Parameters
     ----------
     inputs : sequence of path
+        Threads, or the files of one flat log.
     output : path
         ``-`` for standard output.
     model : Model
@@ -57,6 +60,8 @@ def score_files(
         How many messages to name for each thread, strongest first; 0 for none.
     n_jobs : int
         Threads of execution.
+    columns : mapping of str to str, optional
+        Names that flat logs use for the columns of messages.
     bad_lines : path, optional
         Where to write what is wrong with lines that cannot be used, which are left out. By default the first such
         line is an error.
@@ -74,7 +79,7 @@ def score_files(
     start = perf_counter()
     summary = Summary()
     with ExitStack() as files:
-        out = files.enter_context(whole_file(output))
+        write = files.enter_context(score_writer(output))
         on_bad = None
         if bad_lines is not None:
             bad = files.enter_context(whole_file(bad_lines))
@@ -84,13 +89,13 @@ def score_files(
                 bad.write(encode_row({"error": str(error)}))
 
         in_flight: deque[Thread] = deque()
-        threads = _remember(read_threads(*inputs, on_bad=on_bad), in_flight)
+        threads = _remember(_read(inputs, columns, on_bad), in_flight)
         for assessment in model.assess_many(threads, at, n_jobs):
             thread = in_flight.popleft()
             row = score_row(assessment)
             if evidence:
                 row["evidence"] = evidence_rows(model.explain(thread), evidence)
-            out.write(encode_row(row))
+            write(row)
             summary.threads += 1
             summary.messages += assessment.n_messages
             summary.flagged += assessment.flagged
@@ -100,6 +105,17 @@ def score_files(
                 progress(summary)
     summary.seconds = perf_counter() - start
     return summary
+
+
+def _read(
+    inputs: Sequence[str | os.PathLike[str]],
+    columns: Mapping[str, str] | None,
+    on_bad: Callable[[DataError], None] | None,
+) -> Iterator[Thread]:
+    flat = [bool(columns) or is_flat(path) for path in inputs]
+    if any(flat) and not all(flat):
+        raise DataError("some inputs are threads and some are flat logs; score each kind by itself")
+    return read_flat(*inputs, columns=columns, on_bad=on_bad) if any(flat) else read_threads(*inputs, on_bad=on_bad)
 
 
 def _remember(threads: Iterable[Thread], in_flight: deque[Thread]) -> Iterator[Thread]:

@@ -11,27 +11,34 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from grooming_flag.artifact import load_model
 from grooming_flag.batch import Summary, score_files
 from grooming_flag.cli.options import ModelFolder, err
+from grooming_flag.io.flat import COLUMNS
 
 
 def score(
-    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Threads, JSON lines (.gz, .zst); or -.")],
-    output: Annotated[str, typer.Option("--output", "-o", help="Score file, JSON lines; - is stdout.")],
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT...", help="Threads (.jsonl, .gz, .zst or -), or one flat log.")
+    ],
+    output: Annotated[str, typer.Option("--output", "-o", help="Score file: JSON lines (- is stdout) or .parquet.")],
     model: ModelFolder = None,
     at: Annotated[str | None, typer.Option(help="Operating point of the model. [default: balanced]")] = None,
     threshold: Annotated[float | None, typer.Option(min=0.0, max=1.0, help="Flag at this probability instead.")] = None,
     evidence: Annotated[int, typer.Option(min=0, metavar="K", help="Name the K strongest messages, without text.")] = 0,
+    columns: Annotated[
+        str, typer.Option(metavar="COLUMN=NAME,...", help="Names of thread_id, author, sent_at, text in a flat log.")
+    ] = "",
     jobs: Annotated[int, typer.Option(min=1, help="Threads of execution.")] = 1,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Set unusable lines aside in OUTPUT.bad.jsonl.")] = False,
 ) -> None:
     """Score threads. A flag asks a person to look; it is no finding about anyone."""
     if at is not None and threshold is not None:
         raise typer.BadParameter("use --at or --threshold, not both")
+    mapping = _mapping(columns)
     loaded = load_model(model)
     if at is not None and at not in loaded.operating_points:
         raise typer.BadParameter(f"the model has {', '.join(sorted(loaded.operating_points))}", param_hint="--at")
     bad_lines = (Path("bad.jsonl") if output == "-" else Path(f"{output}.bad.jsonl")) if skip_bad else None
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=err, transient=True) as bar:
+    shown = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*shown, console=err, transient=True) as bar:
         task = bar.add_task("scoring")
 
         def show(so_far: Summary) -> None:
@@ -44,6 +51,7 @@ def score(
             threshold if threshold is not None else at or "balanced",
             evidence=evidence,
             n_jobs=jobs,
+            columns=mapping,
             bad_lines=bad_lines,
             progress=show,
         )
@@ -58,3 +66,13 @@ def score(
     if bad_lines is not None:
         err.print(f"{summary.bad:,} lines set aside, listed in {bad_lines}")
     err.print(f"scores by {loaded.name} in {output}")
+
+
+def _mapping(columns: str) -> dict[str, str]:
+    pairs = [pair.partition("=") for pair in columns.split(",") if pair]
+    for column, equals, name in pairs:
+        if column not in COLUMNS or not equals or not name:
+            raise typer.BadParameter(
+                f"write COLUMN=NAME, where COLUMN is one of {', '.join(COLUMNS)}", param_hint="--columns"
+            )
+    return {column: name for column, _, name in pairs}

@@ -1,0 +1,157 @@
+"""Flat logs: the same threads and scores whatever the format and the order of rows; errors name places, not text."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import random
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import grooming_flag as gf
+from grooming_flag.batch import score_files
+from grooming_flag.io.flat import is_flat, read_flat
+
+pa = pytest.importorskip("pyarrow", reason="the extra 'batch' is not installed")
+pytest.importorskip("duckdb", reason="the extra 'batch' is not installed")
+feather = pytest.importorskip("pyarrow.feather")
+parquet = pytest.importorskip("pyarrow.parquet")
+
+FORMATS = ["parquet", "arrow", "csv", "csv.gz", "tsv", "jsonl", "jsonl.gz"]
+CANARY = "marmalade-canary"
+TEXT = 'hello, how is the garden\n{} "{}"? it\'s fine, t\u00e9a'
+
+THREADS = [
+    gf.Thread(f"t{i}", [gf.Message(f"u{j % 3}", TEXT.format(i, j), 1.7e9 + 60 * j, f"m{j}") for j in range(i + 1)])
+    for i in range(30)
+]
+
+
+def rows_of(threads: list[gf.Thread]) -> list[dict[str, Any]]:
+    rows = [
+        {"channel": t.thread_id, "who": m.author, "at": m.sent_at, "body": m.text, "id": m.message_id}
+        for t in threads
+        for m in t.messages
+    ]
+    random.Random(0).shuffle(rows)
+    return rows
+
+
+NAMES = {"thread_id": "channel", "author": "who", "sent_at": "at", "text": "body", "message_id": "id"}
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    name = path.name
+    if name.endswith(".parquet"):
+        parquet.write_table(pa.Table.from_pylist(rows), path)
+    elif name.endswith(".arrow"):
+        feather.write_feather(pa.Table.from_pylist(rows), str(path), compression="uncompressed")
+    else:
+        with gzip.open(path, "wt", newline="") if name.endswith(".gz") else path.open("w", newline="") as out:
+            if "jsonl" in name:
+                out.writelines(json.dumps(row) + "\n" for row in rows)
+            else:
+                writer = csv.DictWriter(out, list(rows[0]), delimiter="\t" if "tsv" in name else ",")
+                writer.writeheader()
+                writer.writerows(rows)
+    return path
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_every_format_gives_the_threads_back_whatever_the_order_of_rows(tmp_path: Path, suffix: str) -> None:
+    path = write(tmp_path / f"log.{suffix}", rows_of(THREADS))
+    assert list(read_flat(path, columns=NAMES)) == sorted(THREADS, key=lambda thread: thread.thread_id)
+
+
+def test_several_files_are_one_log(tmp_path: Path) -> None:
+    rows = rows_of(THREADS)
+    first, second = write(tmp_path / "a.parquet", rows[:200]), write(tmp_path / "b.parquet", rows[200:])
+    assert list(read_flat(first, second, columns=NAMES)) == sorted(THREADS, key=lambda thread: thread.thread_id)
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        lambda seconds: datetime.fromtimestamp(seconds, UTC),
+        lambda seconds: datetime.fromtimestamp(seconds, UTC).isoformat(),
+        lambda seconds: str(seconds),
+        lambda seconds: int(seconds),
+    ],
+    ids=["timestamp", "ISO 8601", "number as text", "integer"],
+)
+def test_time_columns_of_any_usual_type_order_a_thread(tmp_path: Path, convert: Any) -> None:
+    rows = [{**row, "at": convert(row["at"])} for row in rows_of(THREADS)]
+    found = list(read_flat(write(tmp_path / "log.parquet", rows), columns=NAMES))
+    assert found == sorted(THREADS, key=lambda thread: thread.thread_id)
+
+
+def test_without_times_and_ids_the_place_in_the_log_orders_a_thread(tmp_path: Path) -> None:
+    rows = [{"thread_id": "t", "author": "a", "text": f"tea {i}"} for i in range(50)]
+    (thread,) = read_flat(write(tmp_path / "log.csv", rows))
+    assert [message.text for message in thread.messages] == [f"tea {i}" for i in range(50)]
+    assert {message.message_id for message in thread.messages} == {None}
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_flat_logs_are_known_by_name_or_first_line(tmp_path: Path, suffix: str) -> None:
+    assert is_flat(write(tmp_path / f"log.{suffix}", [{"thread_id": "t", "author": "a", "text": "tea"}]))
+
+
+def test_threads_files_are_not_taken_for_flat_logs(tmp_path: Path) -> None:
+    path = tmp_path / "threads.jsonl"
+    path.write_text('{"thread_id": "t", "messages": [{"author": "a", "text": "tea"}]}\n')
+    assert not is_flat(path)
+    assert not is_flat("-")
+
+
+def test_a_missing_column_is_named_with_the_mend(tmp_path: Path) -> None:
+    path = write(tmp_path / "log.csv", rows_of(THREADS))
+    with pytest.raises(gf.DataError, match=r"log\.csv: has no column thread_id, author, text; .*--columns"):
+        list(read_flat(path))
+
+
+def test_rows_without_author_or_text_are_errors_or_set_aside(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [{"thread_id": "t", "author": "a", "text": CANARY} for _ in range(4)]
+    rows[1]["author"] = None
+    rows[2]["text"] = None
+    path = write(tmp_path / "log.parquet", rows)
+    with pytest.raises(gf.DataError, match="row 2: thread_id, author or text is missing") as caught:
+        list(read_flat(path))
+    assert CANARY not in "".join(traceback.format_exception(caught.value))
+    bad: list[gf.DataError] = []
+    (thread,) = read_flat(path, on_bad=bad.append)
+    assert (len(thread.messages), len(bad)) == (2, 2)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_file_that_is_not_what_its_name_says_is_an_error_without_text(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"log.{suffix}"
+    path.write_bytes(f'"{CANARY}" {{"text": "{CANARY}\n'.encode() * 20)
+    with pytest.raises(gf.GroomingFlagError) as caught:
+        list(read_flat(path))
+    assert CANARY not in "".join(traceback.format_exception(caught.value))
+    assert "log." in str(caught.value)
+
+
+def test_files_of_different_formats_are_no_log(tmp_path: Path) -> None:
+    rows = rows_of(THREADS)
+    with pytest.raises(gf.DataError, match="one format"):
+        list(read_flat(write(tmp_path / "a.csv", rows), write(tmp_path / "b.parquet", rows), columns=NAMES))
+
+
+def test_parquet_scores_hold_what_json_scores_hold(tmp_path: Path) -> None:
+    log = write(tmp_path / "log.parquet", rows_of(THREADS))
+    model = gf.load_model()
+    for name in ("scores.jsonl", "scores.parquet"):
+        summary = score_files([log], tmp_path / name, model, 0.001, columns=NAMES, evidence=2)
+        assert (summary.threads, summary.messages) == (30, 465)
+    rows = [json.loads(line) for line in (tmp_path / "scores.jsonl").read_text().splitlines()]
+    assert parquet.read_table(tmp_path / "scores.parquet").to_pylist() == rows
+    assert {row["thread_id"]: row["score"] for row in rows} == {
+        a.thread_id: a.score for a in model.assess_many(THREADS, at=0.001)
+    }
