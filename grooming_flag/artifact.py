@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-import tempfile
 from dataclasses import asdict
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +27,8 @@ FORMAT = 1
 for every version that a released model has, and a test that reads one."""
 
 BUNDLED = "en-v1"
-CONFIG, WEIGHTS, CARD, SUMS = "config.json", "weights.safetensors", "README.md", "SHA256SUMS"
+FILES = CONFIG, WEIGHTS, CARD = "config.json", "weights.safetensors", "README.md"
+SUMS = "SHA256SUMS"
 
 
 class _Features(msgspec.Struct):
@@ -71,7 +69,7 @@ class _Config(msgspec.Struct):
 
 def bundled_model() -> Path:
     """Return the folder of the model that ships with the package."""
-    package = Path(str(files("grooming_flag")))
+    package = Path(__file__).parent
     installed = package / "models" / BUNDLED
     return installed if installed.is_dir() else package.parent / "models" / BUNDLED
 
@@ -124,24 +122,31 @@ def save_model(model: Model, folder: str | os.PathLike[str], card: str = "") -> 
         Markdown for the model card, README.md.
     """
     path = Path(folder)
-    if path.exists() and not (path / SUMS).is_file() and (not path.is_dir() or any(path.iterdir())):
+    if path.exists() and not (path.is_dir() and {file.name for file in path.iterdir()} <= {*FILES, SUMS}):
         raise ModelError(f"{path} exists and is not a model folder; choose another name")
     contents = {
         CONFIG: msgspec.json.format(msgspec.json.encode(_config(model), order="sorted"), indent=2) + b"\n",
         WEIGHTS: save({head: np.ascontiguousarray(model.weights[:, i]) for i, head in enumerate(HEADS)}),
         CARD: card.encode(),
     }
+    import shutil  # what only writing needs stays out of the cold start
+    import tempfile
+
     sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(contents.items()))
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    fresh, old = scratch / "new", scratch / "old"
     try:
-        fresh = scratch / "new"
         fresh.mkdir()
         for name, data in {**contents, SUMS: sums.encode()}.items():
             (fresh / name).write_bytes(data)
         if path.exists():
-            path.rename(scratch / "old")
+            path.rename(old)
         fresh.rename(path)
+    except BaseException:
+        if old.exists():
+            old.rename(path)
+        raise
     finally:
         shutil.rmtree(scratch)
 
@@ -152,14 +157,14 @@ def _verified(path: Path) -> dict[str, bytes]:
     if not path.is_dir():
         raise ModelError(f"{path}: there is no such model folder")
     contents: dict[str, bytes] = {}
-    for line in _read(path / SUMS, mend).decode("ascii", "replace").splitlines():
+    for line in _read(path / SUMS, mend).decode("ascii", "replace").removesuffix("\n").split("\n"):
         digest, _, name = line.partition("  ")
-        if name not in (CONFIG, WEIGHTS, CARD):
+        if name not in FILES:
             raise ModelIntegrityError(f"{path / SUMS}: names a file that is not part of a model; {mend}")
         contents[name] = _read(path / name, mend)
         if hashlib.sha256(contents[name]).hexdigest() != digest:
             raise ModelIntegrityError(f"{path / name}: its SHA-256 is not the one in {SUMS}; {mend}")
-    missing = {CONFIG, WEIGHTS, CARD} - contents.keys()
+    missing = set(FILES) - contents.keys()
     if missing:
         raise ModelIntegrityError(f"{path / SUMS}: has no sum for {', '.join(sorted(missing))}; {mend}")
     return contents

@@ -6,14 +6,11 @@ import gzip
 import io
 import os
 import sys
-import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
-
-import zstandard
+from typing import IO, Any
 
 from grooming_flag.errors import DataError
 
@@ -24,8 +21,11 @@ class _ZstdReader(io.RawIOBase):
     """Decompressed bytes of a .zst file of any number of frames; an unfinished frame is an EOFError."""
 
     def __init__(self, source: IO[bytes]) -> None:
+        import zstandard  # kept out of the cold start
+
+        self._zstandard = zstandard
         self._source = source
-        self._frame: zstandard.ZstdDecompressionObj | None = None
+        self._frame: Any = None
         self._compressed = b""
         self._ready = b""
 
@@ -39,8 +39,11 @@ class _ZstdReader(io.RawIOBase):
                 if self._frame is not None:
                     raise EOFError
                 return 0
-            self._frame = self._frame or zstandard.ZstdDecompressor().decompressobj()
-            self._ready = self._frame.decompress(self._compressed)
+            self._frame = self._frame or self._zstandard.ZstdDecompressor().decompressobj()
+            try:
+                self._ready = self._frame.decompress(self._compressed)
+            except self._zstandard.ZstdError as error:
+                raise zlib.error(str(error)) from error
             self._compressed = b""
             if self._frame.eof:
                 self._compressed, self._frame = self._frame.unused_data, None
@@ -68,7 +71,7 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:
             for number, line in enumerate(lines, 1):
                 if not line.isspace():
                     yield number, line
-    except (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         problem = "is cut short" if isinstance(error, EOFError) else "is damaged"
         raise DataError(f"{path}: the compressed file {problem} after line {number}; get a whole copy of it") from error
     except OSError as error:
@@ -103,21 +106,15 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         sys.stdout.buffer.flush()
         return
     target = Path(path)
+    scratch = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
-        handle, scratch = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        out = scratch.open("xb")
     except OSError as error:
         raise DataError(f"{path}: cannot be written: {error.strerror}") from error
     try:
-        with open(handle, "wb") as out:
+        with out:
             yield out
-        os.chmod(scratch, 0o666 & ~_umask())
-        os.replace(scratch, target)
+        scratch.replace(target)
     except BaseException:
-        os.unlink(scratch)
+        scratch.unlink()
         raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -81,11 +82,13 @@ def parse_time(value: float | str | None) -> float | None:
     Raises
     ------
     ValueError
-        If a string is not ISO 8601.
+        If a string is not ISO 8601, or a number is not finite.
     """
     if isinstance(value, str):
         moment = datetime.fromisoformat(value)
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    if value is not None and not math.isfinite(value):
+        raise ValueError("not finite")
     return value
 
 
@@ -97,7 +100,7 @@ def _parse(line: bytes, place: str) -> Thread:
         raise DataError(f"{place}: the thread has no messages; leave it out")
     try:
         messages = [Message(m.author, m.text, parse_time(m.sent_at), m.message_id) for m in row.messages]
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError):  # which may quote the time
         messages = []
     if not messages:
         raise DataError(f"{place}: a sent_at is not a time; use seconds, ISO 8601 or null")
