@@ -6,7 +6,7 @@ from math import fsum
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from grooming_flag.artifact import load_model
@@ -30,23 +30,31 @@ def explain(
     rows = evidence_rows(loaded.explain(found))
     listed = rows[:top]
     probability = "abstains: too little text" if a.probability is None else f"{a.probability:.6f}"
-    out.print(f"thread       {a.thread_id}: {a.n_messages} messages, {a.n_authors} authors", markup=False)
-    out.print(f"segment      messages {a.segment[0]} to {a.segment[1] - 1}, the strongest")
-    out.print(f"probability  {probability} (prior {loaded.calibration.prior:g})")
+    head = Table.grid(padding=(0, 2))
+    head.add_row("thread", _text(f"{a.thread_id}: {a.n_messages} messages, {a.n_authors} authors"))
+    head.add_row("segment", f"messages {a.segment[0]} to {a.segment[1] - 1}, the strongest")
+    head.add_row("probability", f"{probability} (prior {loaded.calibration.prior:g})")
     for risk in a.authors:
-        out.print(f"author       {risk.author}: {risk.probability:.3f} that this one drives it", markup=False)
-    table = Table("message", "author", "contribution", box=None)
+        head.add_row("author", _text(f"{risk.author}: {risk.probability:.3f} that this one drives it"))
+    table = Table(Column("message", overflow="fold"), Column("author", overflow="fold"), "contribution", box=None)
     for row in listed:
-        table.add_row(Text(str(row["message_id"])), Text(row["author"]), f"{row['contribution']:+.4f}")
+        table.add_row(_text(row["message_id"]), _text(row["author"]), f"{row['contribution']:+.4f}")
     rest = fsum(row["contribution"] for row in rows[top:])
     table.add_row(f"{len(rows) - len(listed)} more", "", f"{rest:+.4f}")
     table.add_row("intercept", "", f"{loaded.intercept:+.4f}")
     table.add_row("score", "", f"{a.score:+.4f}", style="bold")
+    out.print(head)
     out.print(table)
 
 
 def _find(path: str, thread_id: str) -> Thread:
-    for thread in read_threads(path, on_bad=lambda error: None):
+    bad: list[DataError] = []
+    for thread in read_threads(path, on_bad=bad.append):
         if thread.thread_id == thread_id:
             return thread
-    raise DataError(f"{path}: has no thread with that id")
+    raise bad[0] if bad else DataError(f"{path}: has no thread with that id")
+
+
+def _text(value: object) -> Text:
+    """Return an id as it is, not as markup; lone surrogates, which no terminal takes, are replaced."""
+    return Text(str(value).encode("utf-8", "replace").decode())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 
 from rich.table import Table
+from rich.text import Text
 
 from grooming_flag import _kernel
 from grooming_flag._version import __version__
@@ -31,16 +32,16 @@ def info(model: ModelFolder = None) -> None:
         "prior": f"{loaded.calibration.prior:g} (share of risky threads that probabilities assume)",
         "abstains": f"below {loaded.min_amount} known features",
     }.items():
-        table.add_row(name, value)
+        table.add_row(name, Text(value))
     for name, point in sorted(loaded.operating_points.items()):
-        table.add_row(f"point {name}", f"threshold {point.threshold:.6g}; {_measured(point)}")
+        table.add_row(Text(f"point {name}"), Text(f"threshold {point.threshold:.6g}; {_measured(point)}"))
     out.print(table)
 
 
 def _measured(point: OperatingPoint) -> str:
     m = point.measured
-    if not m:
-        return "nothing measured"
+    if not {"fpr", "false_positives", "negatives", "recall", "true_positives", "positives", "on"} <= m.keys():
+        return ", ".join(f"{name} {value}" for name, value in m.items()) or "nothing measured"
     return (
         f"false-positive rate {m['fpr']:.5f} ({m['false_positives']} of {m['negatives']}), "
         f"recall {m['recall']:.3f} ({m['true_positives']} of {m['positives']}), {m['on']}"

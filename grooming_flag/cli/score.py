@@ -38,7 +38,7 @@ def score(
         raise typer.BadParameter(f"the model has {', '.join(sorted(loaded.operating_points))}", param_hint="--at")
     bad_lines = (Path("bad.jsonl") if output == "-" else Path(f"{output}.bad.jsonl")) if skip_bad else None
     shown = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*shown, console=err, transient=True) as bar:
+    with Progress(*shown, console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task("scoring")
 
         def show(so_far: Summary) -> None:
@@ -57,15 +57,16 @@ def score(
         )
     point = f"threshold {threshold:g}" if threshold is not None else f"operating point {at or 'balanced'}"
     rate = summary.messages / max(summary.seconds, 1e-9)
-    err.print(
+    lines = [
         f"{summary.threads:,} threads with {summary.messages:,} messages in {summary.seconds:.1f} s, "
-        f"{rate:,.0f} messages a second\n"
+        f"{rate:,.0f} messages a second",
         f"{summary.flagged:,} flagged for review at {point}; "
-        f"{summary.abstained:,} with too little text for a probability"
-    )
+        f"{summary.abstained:,} with too little text for a probability",
+        f"scores by {loaded.name} in {output}",
+    ]
     if bad_lines is not None:
-        err.print(f"{summary.bad:,} lines set aside, listed in {bad_lines}")
-    err.print(f"scores by {loaded.name} in {output}")
+        lines.insert(2, f"{summary.bad:,} lines set aside, listed in {bad_lines}")
+    err.print("\n".join(lines), markup=False)
 
 
 def _mapping(columns: str) -> dict[str, str]:

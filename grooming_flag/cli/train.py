@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 from typer.core import TyperCommand
 
 from grooming_flag.cli.options import err, out
@@ -50,6 +51,6 @@ def train(
         model, measured = train_files(labelled, output, dev or (), terms=terms, seed=seed, prior=prior)
     table = Table("measure", "threads", "at", "share [95 %] (count)", box=None)
     for figure in measured:
-        table.add_row(figure.measure, figure.slice, figure.point, format_rate(figure.rate))
+        table.add_row(figure.measure, Text(figure.slice), figure.point, format_rate(figure.rate))
     out.print(table)
-    err.print(f"model {model.name} in {output}")
+    err.print(f"model {model.name} in {output}", markup=False)

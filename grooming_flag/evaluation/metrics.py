@@ -77,7 +77,7 @@ def clustered_rate(hits: Sequence[bool] | NDArray[np.bool_], clusters: Sequence[
 
 
 def threshold_at_fpr(probabilities: NDArray[np.float64], fpr: float) -> float:
-    """Return the least threshold that flags at most the share `fpr` of these.
+    """Return the least threshold that flags at most the share `fpr` of these; 1.0 if more than that are certain.
 
     Parameters
     ----------

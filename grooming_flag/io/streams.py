@@ -106,6 +106,13 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         sys.stdout.buffer.flush()
         return
     target = Path(path)
+    if target.exists() and not target.is_file():  # a pipe or a device
+        try:
+            with target.open("wb") as out:
+                yield out
+        except OSError as error:
+            raise DataError(f"{path}: cannot be written: {error.strerror}") from error
+        return
     scratch = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         out = scratch.open("xb")

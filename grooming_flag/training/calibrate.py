@@ -35,6 +35,8 @@ def fit_calibration(amounts: NDArray[np.int64], scores: NDArray[np.float64], ris
     counts = np.bincount(cells, minlength=2 * BINS)
     weights = 1.0 / counts[cells]
     weights[(counts.reshape(BINS, 2).min(axis=1) == 0)[cells // 2]] = 0.0  # nothing to compare with
+    if not weights.any():
+        raise DataError("risky threads and others have no amount of text in common to calibrate on; add threads")
     columns = np.column_stack([scores, np.log1p(amounts)])
     center, spread = columns.mean(axis=0), columns.std(axis=0)
     spread[spread == 0.0] = 1.0

@@ -77,7 +77,7 @@ class GroomingClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     >>> from grooming_flag import Message, Thread
     >>> from grooming_flag.training import GroomingClassifier
     >>> X = [Thread(f"t{i}", [Message("a", text)]) for i, text in enumerate(["come alone", "nice goal"] * 20)]
-    >>> GroomingClassifier(floor=1, folds=0).fit(X, [1, 0] * 20).predict(X[:2])
+    >>> GroomingClassifier(floor=1, folds=0, min_amount=1).fit(X, [1, 0] * 20).predict(X[:2])
     array([1, 0])
     """
 
@@ -149,8 +149,8 @@ class GroomingClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: Sequence[Thread]) -> NDArray[Any]:
         """Return the more probable class of each thread, shape (n_threads,)."""
-        classes: NDArray[Any] = self.classes_
-        answers: NDArray[Any] = classes[(self.predict_proba(X)[:, 1] >= 0.5).astype(int)]
+        is_risky = self.predict_proba(X)[:, 1] >= 0.5
+        answers: NDArray[Any] = self.classes_[is_risky.astype(int)]
         return answers
 
     def to_model(self, name: str = "custom") -> Model:
@@ -179,7 +179,9 @@ class GroomingClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         step = 2.0 ** np.ceil(np.log2(max(np.abs(heads).max() / INT16, 2.0**-20)))
         calibration, scale = Calibration(), 1.0
         if self.folds:
-            groups = np.unique([t.person or t.thread_id for t in threads], return_inverse=True)[1]
+            names, groups = np.unique([t.person or t.thread_id for t in threads], return_inverse=True)
+            if len(names) < self.folds:
+                raise DataError(f"{self.folds} folds need as many persons, but there are {len(names)}; use fewer folds")
             calibration = self._calibrate(extractor, threads, risky, rule, known, runs, rows, weights, groups, rng)
             scale = self._attribution_scale(*pairs, groups)
         return Model(

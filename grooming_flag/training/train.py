@@ -74,9 +74,8 @@ def train_files(
     DataError
         If a file cannot be read, a thread has no label, or one class is missing.
     """
-    described = tomllib.loads(terms.read_text(encoding="utf-8")) if terms else {}
-    sources = [_read(path) for path in labelled]
-    dev_sources = [_read(path) for path in dev]
+    described = _read_terms(terms) if terms else {}
+    sources, dev_sources = _read(labelled), _read(dev)
     if not dev_sources:
         sources, dev_sources = _hold_out(sources)
     _check_disjoint(sources, dev_sources)
@@ -101,13 +100,24 @@ def train_files(
     return model, measured
 
 
-def _read(path: Path) -> Source:
-    threads = list(read_threads(path))
-    for thread in threads:
-        if thread.label is None:
-            raise DataError(f"{path}: thread {thread.thread_id} has no label; give it 0 or 1, or leave it out")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Source(path.name.split(".")[0], digest, threads)
+def _read(paths: Sequence[Path]) -> list[Source]:
+    names = [path.name.split(".")[0] for path in paths]
+    sources = []
+    for path, name in zip(paths, names, strict=True):
+        threads = list(read_threads(path))
+        for thread in threads:
+            if thread.label is None:
+                raise DataError(f"{path}: thread {thread.thread_id} has no label; give it 0 or 1, or leave it out")
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        sources.append(Source(name if names.count(name) == 1 else str(path), digest, threads))
+    return sources
+
+
+def _read_terms(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as TOML: {error}") from error
 
 
 def _hold_out(sources: Sequence[Source]) -> tuple[list[Source], list[Source]]:
