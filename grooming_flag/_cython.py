@@ -6,6 +6,7 @@ from typing import Any
 
 compiled = False
 int = uint = ulonglong = None  # the names are Cython's
+const = {None: None}
 
 
 def declare(_type: None, value: Any) -> Any:
@@ -16,7 +17,7 @@ def cclass(decorated: Any) -> Any:
     return decorated
 
 
-final = cfunc = cclass
+final = cfunc = inline = cclass
 
 
 def exceptval(check: bool) -> Any:

@@ -1,6 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """The hot loop: packed UTF-8 text in, sums of weights (or feature indices) out, without the GIL.
 
+The functions at the end do for each message or answer what Python itself does several times slower.
+
 One source runs compiled (Cython, pure-Python mode) and interpreted. It is THE definition of the features:
 
 * Each code point of a message is folded by the table of `grooming_flag.text`. White space ends a chunk. Of three or
@@ -30,33 +32,40 @@ try:
 except ModuleNotFoundError:
     from grooming_flag import _cython as cython  # type: ignore[no-redef]
 
+# `const`, so that the C compiler folds them in
 # the least entry of the folding table of each kind (those of deleted code points are less)
-SPACE = cython.declare(cython.uint, 1 << 24)
-PUNCTUATION = cython.declare(cython.uint, 2 << 24)
-LETTER = cython.declare(cython.uint, 3 << 24)  # and digits
-EXPAND = cython.declare(cython.uint, 5 << 24)
-CODEPOINT = cython.declare(cython.uint, 0xFFFFFF)
+SPACE = cython.declare(cython.const[cython.uint], 1 << 24)
+PUNCTUATION = cython.declare(cython.const[cython.uint], 2 << 24)
+LETTER = cython.declare(cython.const[cython.uint], 3 << 24)  # and digits
+EXPAND = cython.declare(cython.const[cython.uint], 5 << 24)
+CODEPOINT = cython.declare(cython.const[cython.uint], 0xFFFFFF)
 
-MAX_CHUNK = cython.declare(cython.int, 256)
-MAX_WORD = cython.declare(cython.int, 32)
-CACHE_BITS = cython.declare(cython.int, 11)
-CACHE = cython.declare(cython.int, 2048)
+MAX_CHUNK = cython.declare(cython.const[cython.int], 256)
+MAX_WORD = cython.declare(cython.const[cython.int], 32)
+MAX_STAMP = cython.declare(cython.const[cython.int], 0x7FFFFFFF)
+BUFFER = cython.declare(cython.const[cython.int], 1024)  # few enough that a sum of so many weights fits 32 bits
+MOST = cython.declare(cython.const[cython.int], 400)  # features of one word: at most 390 n-grams, itself and a pair
 
-SEPARATOR = cython.declare(cython.uint, 0x80000000)  # marks what is no part of a word
-AT = cython.declare(cython.uint, 0x80000040)
-COLON = cython.declare(cython.uint, 0x8000003A)
-SLASH = cython.declare(cython.uint, 0x8000002F)
-DOT = cython.declare(cython.uint, 0x8000002E)
+SEPARATOR = cython.declare(cython.const[cython.uint], 0x80000000)  # marks what is no part of a word
+AT = cython.declare(cython.const[cython.uint], 0x80000040)
+COLON = cython.declare(cython.const[cython.uint], 0x8000003A)
+SLASH = cython.declare(cython.const[cython.uint], 0x8000002F)
+DOT = cython.declare(cython.const[cython.uint], 0x8000002E)
+LETTER_W = cython.declare(cython.const[cython.uint], 0x77)
 # what a scan writes
-SUMS = cython.declare(cython.int, 0)
-POOLED = cython.declare(cython.int, 1)
-OWN = cython.declare(cython.int, 2)
-COUNTS = cython.declare(cython.int, 3)
+SUMS = cython.declare(cython.const[cython.int], 0)
+POOLED = cython.declare(cython.const[cython.int], 1)
+OWN = cython.declare(cython.const[cython.int], 2)
+COUNTS = cython.declare(cython.const[cython.int], 3)
 
-LETTER_W = cython.declare(cython.uint, 0x77)
+BLANK = cython.declare(cython.const[cython.ulonglong], 32)
+M64 = cython.declare(cython.const[cython.ulonglong], 0xFFFFFFFFFFFFFFFF)
+FINISHER = cython.declare(cython.const[cython.ulonglong], 0xD6E8FEB86659FD93)
 
-M64 = cython.declare(cython.ulonglong, 0xFFFFFFFFFFFFFFFF)
-FINISHER = cython.declare(cython.ulonglong, 0xD6E8FEB86659FD93)
+if cython.compiled:
+    from cython.cimports.cpython.object import PyObject_GenericSetAttr as set_field
+else:
+    set_field = object.__setattr__
 
 compiled = cython.compiled
 
@@ -78,35 +87,35 @@ class Scanner:
         Shortest (at least 2) and longest character n-gram; a `char_high` of 0 means none.
     base, word_seed, pair_seed, char_seed : int
         P, odd, and the seeds of the three feature families, 64 bits each.
-    weights : buffer of int16, length ``2 * 2**bits`` or 0
-        Weights for risk and attribution, the two of a bucket side by side. Without weights every bucket counts, and
-        there are no sums.
+    weights : buffer of int32, length ``2**bits`` or 0
+        For each bucket ``attribution << 16 | risk & 0xFFFF``, of two weights of 16 bits. Without weights every bucket
+        counts, and there are no sums.
     """
 
     _pages: cython.ushort[::1]
     _blocks: cython.uint[::1]
-    _ascii: cython.uint[::1]  # entries of bytes that are whole code points; 0 for other bytes
     _pool: cython.uint[::1]
-    _weights: cython.short[::1]
     _shift: cython.int
     _word_ngrams: cython.int
-    _char_low: cython.int
-    _char_high: cython.int
+    _char_low: cython.Py_ssize_t
+    _char_high: cython.Py_ssize_t
     _word_seed: cython.ulonglong
     _pair_seed: cython.ulonglong
     _char_seed: cython.ulonglong
-    _powers: cython.ulonglong[::1]
-    # scratch: the last stamp of each bucket, the words that the slot has seen, the chunk so far, a word's hashes
-    _seen: cython.uint[::1]
-    _cached: cython.ulonglong[::1]
-    _chunk: cython.uint[::1]
-    _at: cython.int[::1]
-    _prefix: cython.ulonglong[::1]
+    # tables and scratch of the scanner itself, so that no pointer has to be fetched
+    _ascii: cython.uint[256]  # entries of the folding table; 0 for bytes that are not ASCII
+    _powers: cython.ulonglong[34]
+    _chunk: cython.uint[256]  # the code points of the chunk so far
+    _at: cython.int[256]  # where they lie in the message
+    _prefix: cython.ulonglong[257]  # the hashes of the first 0, 1, ... of them
+    _buckets: cython.uint[1024]  # of features not counted yet: a loop over many fetches them side by side
+    _n_buckets: cython.Py_ssize_t
+    _table: cython.int[::1]  # of each bucket the last stamp and the weights, side by side: one cache miss, not two
     # the state of one scan
     _text: cython.const[cython.uchar][::1]
-    _base: cython.uint
-    _stamp: cython.uint
-    _first_stamp: cython.uint
+    _base: cython.longlong
+    _stamp: cython.int
+    _first_stamp: cython.int
     _risk: cython.longlong
     _attribution: cython.longlong
     _n_new: cython.int
@@ -124,27 +133,29 @@ class Scanner:
 
     def __init__(self, pages, blocks, pool, bits, word_ngrams, char_low, char_high, base, seeds, weights):
         i: cython.Py_ssize_t
+        weights_view: cython.int[::1] = weights
+        if not cython.compiled:
+            self._ascii, self._powers = [0] * 256, [0] * (MAX_WORD + 2)
+            self._chunk, self._at, self._prefix = [0] * MAX_CHUNK, [0] * MAX_CHUNK, [0] * (MAX_CHUNK + 1)
+            self._buckets = [0] * BUFFER
+            self._n_buckets = 0
         self._pages = pages
         self._blocks = blocks
-        self._ascii = memoryview(bytearray(4 * 256)).cast("I")
         for i in range(128):
             self._ascii[i] = self._blocks[i]
         self._pool = pool
-        self._weights = weights
         self._shift = 64 - bits
         self._word_ngrams = word_ngrams
         self._char_low = char_low
         self._char_high = char_high
         self._word_seed, self._pair_seed, self._char_seed = seeds
-        self._powers = memoryview(bytearray(8 * (MAX_WORD + 3))).cast("Q")
         self._powers[0] = 1
-        for i in range(MAX_WORD + 2):
-            self._powers[i + 1] = (self._powers[i] * base) & M64
-        self._seen = memoryview(bytearray(4 << bits)).cast("I")
-        self._cached = memoryview(bytearray(8 * CACHE)).cast("Q")
-        self._chunk = memoryview(bytearray(4 * MAX_CHUNK)).cast("I")
-        self._at = memoryview(bytearray(4 * MAX_CHUNK)).cast("i")
-        self._prefix = memoryview(bytearray(8 * (MAX_WORD + 3))).cast("Q")
+        self._powers[1] = base
+        for i in range(2, MAX_WORD + 2):
+            self._powers[i] = (self._powers[i - 1] * self._powers[1]) & M64
+        self._table = memoryview(bytearray(8 << bits)).cast("i")
+        for i in range(len(weights)):
+            self._table[2 * i + 1] = weights_view[i]
         self._base = 0
 
     def scan(self, text, offsets, order, slots, segments, pooled, own, new, distinct, emits, indices, spans):
@@ -194,11 +205,9 @@ class Scanner:
         self._spans = spans
         self._emits = emits
         self._n_emitted = 0
-        if n_slots + 1 >= 0xFFFFFFFF - self._base:
-            for i in range(len(self._seen)):
-                self._seen[i] = 0
-            for i in range(CACHE):
-                self._cached[i] = 0
+        if self._base + n_slots > MAX_STAMP:
+            for i in range(0, len(self._table), 2):
+                self._table[i] = 0
             self._base = 0
         with cython.nogil:
             _sort(slots_view, order_view, distinct_view, n_messages, n_slots)
@@ -240,6 +249,7 @@ class Scanner:
             m = order[i]
             self._message(offsets[m], offsets[m + 1])
             i += 1
+        self._count()
         pooled[segments[slot]] += self._risk
         own[slot] = self._attribution
         new[slot] = self._n_new
@@ -256,12 +266,14 @@ class Scanner:
         size: cython.int
         entry: cython.Py_ssize_t = 0  # next entry of the pool, while one code point folds to several
         end_entry: cython.Py_ssize_t = 0
-        n: cython.int = 0
+        n: cython.Py_ssize_t = 0
         last: cython.uint = 0
         last_but_one: cython.uint = 0
         separators: cython.int = 0
-        position: cython.int = -1
-        word: cython.ulonglong = 0
+        position: cython.int = 0
+        first: cython.Py_ssize_t = i  # plus the bytes that continue a code point: code point `i - first` begins at `i`
+        limit: cython.Py_ssize_t
+        prefix: cython.ulonglong = 0
         base: cython.ulonglong = self._powers[1]
         self._masked = False
         self._has_previous = False
@@ -271,34 +283,34 @@ class Scanner:
                 codepoint = code & CODEPOINT
                 entry += 1
             elif i < stop:
-                code = self._ascii[self._text[i]]
-                while code >= LETTER and n < MAX_CHUNK:  # letters and digits of ASCII, in short
+                limit = min(stop, i + MAX_CHUNK - n)
+                while i < limit:  # letters and digits of ASCII, in short
+                    code = self._ascii[self._text[i]]
+                    if code < LETTER:
+                        break
                     codepoint = code & CODEPOINT
-                    i += 1
-                    position += 1
-                    if codepoint != last or codepoint != last_but_one:
+                    if (codepoint ^ last) | (codepoint ^ last_but_one):  # one branch, seldom mispredicted
                         self._chunk[n] = codepoint
-                        self._at[n] = position
+                        self._at[n] = i - first
                         n += 1
-                        word = (word * base + codepoint) & M64
+                        prefix = (prefix * base + codepoint) & M64
+                        self._prefix[n] = prefix
                         last_but_one = last
                         last = codepoint
-                    if i == stop:
-                        break
-                    code = self._ascii[self._text[i]]
+                    i += 1
                 if i == stop:
                     continue
+                position = i - first
                 codepoint = self._text[i]
                 i += 1
-                position += 1
-                if codepoint < 0x80:
-                    codepoint = code & CODEPOINT
-                else:
+                code = self._ascii[codepoint]
+                if codepoint >= 0x80:
                     size = 1 if codepoint < 0xE0 else 2 if codepoint < 0xF0 else 3
                     codepoint &= 0x3F >> size
                     while size > 0 and i < stop and (self._text[i] & 0xC0) == 0x80:
                         codepoint = (codepoint << 6) | (self._text[i] & 0x3F)
                         i += 1
+                        first += 1
                         size -= 1
                     if size > 0 or codepoint > 0x10FFFF:
                         codepoint = 0xFFFD
@@ -307,17 +319,19 @@ class Scanner:
                         entry = (code & CODEPOINT) + 1
                         end_entry = entry + self._pool[entry - 1]
                         continue
-                    if code & CODEPOINT:
-                        codepoint = code & CODEPOINT
+                if code & CODEPOINT:
+                    codepoint = code & CODEPOINT
+            elif n > 0:
+                code = SPACE
             else:
                 break
             if code < SPACE:
                 continue
             if code < PUNCTUATION or n == MAX_CHUNK:
                 if n > 0:
-                    self._end_chunk(n, word, separators)
+                    self._end_chunk(n, separators)
                 n = 0
-                word = 0
+                prefix = 0
                 last = 0
                 separators = 0
                 if code < PUNCTUATION:
@@ -331,46 +345,39 @@ class Scanner:
             self._chunk[n] = codepoint
             self._at[n] = position
             n += 1
-            word = (word * base + codepoint) & M64
+            prefix = (prefix * base + codepoint) & M64
+            self._prefix[n] = prefix
             last_but_one = last
             last = codepoint
-        if n > 0:
-            self._end_chunk(n, word, separators)
 
     @cython.cfunc
     @cython.nogil
     @cython.exceptval(check=False)
-    def _end_chunk(self, n: cython.int, word: cython.ulonglong, separators: cython.int) -> cython.void:
-        """Split the chunk into words, unless it is masked or is a word, hashed already.
+    def _end_chunk(self, n: cython.Py_ssize_t, separators: cython.int) -> cython.void:
+        """Split the chunk into words, unless it is masked or is a word.
 
         `separators` is 0 if there are none, and at least 2 if there are any by which a mask is known.
         """
-        start: cython.int = 0
-        i: cython.int
+        start: cython.Py_ssize_t = 0
+        i: cython.Py_ssize_t = n if separators == 0 and n <= MAX_WORD else 0
+        end: cython.Py_ssize_t = n
+        separates: cython.bint
         mask: cython.uint
         if self._masked:
             return
-        if separators == 0 and n <= MAX_WORD:
-            self._word(0, n, word, self._at[n - 1] + 1)
-            return
-        mask = self._mask(n) if separators >= 2 else 0
-        if mask != 0:
-            self._masked = True
-            self._chunk[0] = mask
-            self._word(0, 1, mask, self._at[n - 1] + 1)
-            return
-        word = 0
-        for i in range(n + 1):
-            if i == n or self._chunk[i] >= SEPARATOR or i - start == MAX_WORD:
+        if separators >= 2:
+            mask = self._mask(n)
+            if mask != 0:
+                self._masked = True
+                self._prefix[1] = mask
+                i = n = 1
+        while i <= n:
+            separates = i == n or self._chunk[i] >= SEPARATOR
+            if separates or i - start == MAX_WORD:
                 if i > start:
-                    self._word(start, i, word, self._at[i - 1] + 1)
-                word = 0
-                start = i
-                if i < n and self._chunk[i] >= SEPARATOR:
-                    start = i + 1
-                    continue
-            if i < n:
-                word = (word * self._powers[1] + self._chunk[i]) & M64
+                    self._word(start, i, end if self._masked else i)
+                start = i + separates
+            i += 1
 
     @cython.cfunc
     @cython.nogil
@@ -396,72 +403,107 @@ class Scanner:
     @cython.cfunc
     @cython.nogil
     @cython.exceptval(check=False)
-    def _word(self, start: cython.int, stop: cython.int, word: cython.ulonglong, span_stop: cython.int) -> cython.void:
-        """Add the features of the word in ``_chunk[start:stop]``, whose hash is `word`."""
-        key: cython.ulonglong = word ^ ((self._stamp * FINISHER) & M64)
-        line: cython.Py_ssize_t = word >> (64 - CACHE_BITS)
-        span_start: cython.int = self._at[start]
-        self._span_start = span_start
-        self._span_stop = span_stop
-        if self._cached[line] != key:
-            self._cached[line] = key
-            self._add(word ^ self._word_seed)
-            if self._char_high > 0:
-                self._characters(start, stop)
+    def _word(self, start: cython.Py_ssize_t, stop: cython.Py_ssize_t, end: cython.Py_ssize_t) -> cython.void:
+        """Add the features of the word in ``_chunk[start:stop]``, which stands for ``_chunk[start:end]``.
+
+        The hash of any run of code points is a difference of two prefix hashes, so nothing is hashed again.
+        """
+        word: cython.ulonglong = (self._prefix[stop] - self._prefix[start] * self._powers[stop - start]) & M64
+        pair: cython.ulonglong
+        self._buckets[self._n_buckets] = self._bucket(word ^ self._word_seed)
+        self._n_buckets += 1
+        if self._char_high > 0:
+            self._characters(start, stop)
+        if self._emits != SUMS:
+            self._span_start = self._at[start]
+            self._span_stop = self._at[end - 1] + 1
+            self._count()
         if self._word_ngrams > 1:
             if self._has_previous:
-                self._span_start = self._previous_start
-                self._add(((self._previous_word * self._powers[MAX_WORD + 1] + word) & M64) ^ self._pair_seed)
+                pair = (self._previous_word * self._powers[MAX_WORD + 1] + word) & M64
+                self._buckets[self._n_buckets] = self._bucket(pair ^ self._pair_seed)
+                self._n_buckets += 1
+                if self._emits != SUMS:
+                    self._span_start = self._previous_start
+                    self._count()
             self._has_previous = True
             self._previous_word = word
-            self._previous_start = span_start
+            self._previous_start = self._at[start]
+        if self._n_buckets > BUFFER - MOST:
+            self._count()
 
     @cython.cfunc
     @cython.nogil
     @cython.exceptval(check=False)
-    def _characters(self, start: cython.int, stop: cython.int) -> cython.void:
+    def _characters(self, start: cython.Py_ssize_t, stop: cython.Py_ssize_t) -> cython.void:
         """Add the character n-grams of a word with a space at both ends, except the whole of it."""
-        base: cython.ulonglong = self._powers[1]
         power: cython.ulonglong
-        h: cython.ulonglong = 32
-        length: cython.int = stop - start + 2
-        n: cython.int
-        i: cython.int
-        self._prefix[1] = 32
-        for i in range(start, stop):
-            h = (h * base + self._chunk[i]) & M64
-            self._prefix[i - start + 2] = h
-        self._prefix[length] = (h * base + 32) & M64
-        for n in range(self._char_low, min(self._char_high, length - 1) + 1):
-            power = self._powers[n]
-            for i in range(n, length + 1):
-                self._add(((self._prefix[i] - self._prefix[i - n] * power) & M64) ^ self._char_seed)
+        h: cython.ulonglong
+        n: cython.Py_ssize_t
+        i: cython.Py_ssize_t
+        k: cython.Py_ssize_t = self._n_buckets
+        for n in range(self._char_low, min(self._char_high, stop - start + 1) + 1):
+            power = self._powers[n - 1]
+            h = self._prefix[start + n - 1] + (BLANK - self._prefix[start]) * power
+            self._buckets[k] = self._bucket((h & M64) ^ self._char_seed)
+            k += 1
+            for i in range(start, stop + 1 - n):
+                h = self._prefix[i + n] - self._prefix[i] * self._powers[n]
+                self._buckets[k] = self._bucket((h & M64) ^ self._char_seed)
+                k += 1
+            h = (self._prefix[stop] - self._prefix[stop - n + 1] * power) * self._powers[1] + BLANK
+            self._buckets[k] = self._bucket((h & M64) ^ self._char_seed)
+            k += 1
+        self._n_buckets = k
+
+    @cython.cfunc
+    @cython.inline
+    @cython.nogil
+    @cython.exceptval(check=False)
+    def _bucket(self, h: cython.ulonglong) -> cython.uint:
+        """Return the bucket of a hashed feature."""
+        return (((h ^ (h >> 32)) * FINISHER) & M64) >> self._shift
 
     @cython.cfunc
     @cython.nogil
     @cython.exceptval(check=False)
-    def _add(self, h: cython.ulonglong) -> cython.void:
-        """Count the bucket of a hashed feature, unless this slot has seen it."""
-        bucket: cython.Py_ssize_t = (((h ^ (h >> 32)) * FINISHER) & M64) >> self._shift
-        last: cython.uint = self._seen[bucket]
-        risk: cython.int
-        attribution: cython.int
-        known: cython.int
-        distinct: cython.int = last != self._stamp
-        new: cython.int = last < self._first_stamp
-        if self._emits == SUMS:  # without a branch, which would often be mispredicted
-            risk = self._weights[2 * bucket]
-            attribution = self._weights[2 * bucket + 1]
-            self._risk += risk * new
-            self._attribution += attribution * distinct
-            known = (risk | attribution) != 0
-            distinct &= known
-            new &= known
-        elif (new if self._emits == POOLED else distinct) and self._emits != COUNTS:
-            self._emit(bucket)
-        self._seen[bucket] = self._stamp
-        self._n_distinct += distinct
-        self._n_new += new
+    def _count(self) -> cython.void:
+        """Count the buckets in the buffer that this slot has not seen."""
+        i: cython.Py_ssize_t
+        bucket: cython.Py_ssize_t
+        last: cython.int
+        weight: cython.int
+        risk: cython.int = 0
+        attribution: cython.int = 0
+        n_new: cython.int = 0
+        n_distinct: cython.int = 0
+        stamp: cython.int = self._stamp
+        first_stamp: cython.int = self._first_stamp
+        if self._emits == SUMS:
+            for i in range(self._n_buckets):  # without a branch, which would often be mispredicted
+                bucket = self._buckets[i]
+                last = self._table[2 * bucket]
+                self._table[2 * bucket] = stamp
+                weight = self._table[2 * bucket + 1] & -(last != stamp)
+                n_distinct += weight != 0
+                attribution += weight >> 16
+                weight &= -(last < first_stamp)
+                n_new += weight != 0
+                risk += ((weight & 0xFFFF) ^ 0x8000) - 0x8000  # the lower half, with its sign
+        else:
+            for i in range(self._n_buckets):
+                bucket = self._buckets[i]
+                last = self._table[2 * bucket]
+                self._table[2 * bucket] = stamp
+                n_distinct += last != stamp
+                n_new += last < first_stamp
+                if (self._emits == POOLED and last < first_stamp) or (self._emits == OWN and last != stamp):
+                    self._emit(bucket)
+        self._n_buckets = 0
+        self._risk += risk
+        self._attribution += attribution
+        self._n_distinct += n_distinct
+        self._n_new += n_new
 
     @cython.cfunc
     @cython.nogil
@@ -500,3 +542,59 @@ def _sort(
         slot = slots[m]
         order[starts[slot]] = m
         starts[slot] += 1
+
+
+def encode(texts: list, offsets):
+    """Return the texts end to end as UTF-8, lone surrogates kept, and write where each begins and the last one ends.
+
+    Changes the list: the units of joining are bytes as code points, so that one emoji does not widen all the text.
+    """
+    offsets_view: cython.longlong[::1] = offsets
+    end: cython.longlong = 0
+    i: cython.Py_ssize_t
+    text: str
+    offsets_view[0] = 0
+    for i in range(len(texts)):
+        item = texts[i]
+        text = item if type(item) is str else "".join((item,))  # of what is a subclass of str, a copy that is none
+        if not text.isascii():
+            texts[i] = text = text.encode("utf-8", "surrogatepass").decode("latin-1")
+        end += len(text)
+        offsets_view[i + 1] = end
+    return "".join(texts).encode("latin-1")
+
+
+def number_authors(runs: list, slots, texts: list, owners: list):
+    """Return the distinct authors of each run of messages, end to end.
+
+    Write the place of each message's author among them to `slots`; append the texts of the messages to `texts`, and
+    to `owners` the number of each author's run.
+    """
+    slots_view: cython.int[::1] = slots
+    n_messages: cython.Py_ssize_t = 0
+    run: cython.Py_ssize_t
+    slot_of: dict
+    authors: list = []
+    for run in range(len(runs)):
+        slot_of = {}
+        for message in runs[run]:
+            author = message.author
+            slot = slot_of.get(author)
+            if slot is None:
+                slot_of[author] = slot = len(authors)
+                authors.append(author)
+                owners.append(run)
+            slots_view[n_messages] = slot
+            n_messages += 1
+            texts.append(message.text)
+    return authors
+
+
+def record(kind: type, values: tuple):
+    """Return a frozen record with these values in its slots, in a fraction of the time that its `__init__` takes."""
+    made = kind.__new__(kind)
+    names: tuple = kind.__slots__
+    i: cython.Py_ssize_t
+    for i in range(min(len(names), len(values))):
+        set_field(made, names[i], values[i])
+    return made

@@ -122,8 +122,7 @@ def save_model(model: Model, folder: str | os.PathLike[str], card: str = "") -> 
         Markdown for the model card, README.md.
     """
     path = Path(folder)
-    if path.exists() and not (path.is_dir() and {file.name for file in path.iterdir()} <= {*FILES, SUMS}):
-        raise ModelError(f"{path} exists and is not a model folder; choose another name")
+    check_replaceable(path)
     contents = {
         CONFIG: msgspec.json.format(msgspec.json.encode(_config(model), order="sorted"), indent=2) + b"\n",
         WEIGHTS: save({head: np.ascontiguousarray(model.weights[:, i]) for i, head in enumerate(HEADS)}),
@@ -149,6 +148,14 @@ def save_model(model: Model, folder: str | os.PathLike[str], card: str = "") -> 
         raise
     finally:
         shutil.rmtree(scratch)
+
+
+def check_replaceable(folder: Path) -> None:
+    """Raise a ModelError if a model of that name would replace anything but a model or an empty folder."""
+    if folder.exists():
+        found = {file.name for file in folder.iterdir()} if folder.is_dir() else {""}
+        if found and not (SUMS in found and found <= {*FILES, SUMS}):
+            raise ModelError(f"{folder} exists and is not a model folder; choose another name")
 
 
 def _verified(path: Path) -> dict[str, bytes]:

@@ -7,21 +7,21 @@ import sys
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import count, repeat
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from grooming_flag import _kernel
 from grooming_flag.errors import DataError
 from grooming_flag.records import Message, Thread
 from grooming_flag.text import encode, fold_table
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # kept out of the cold start
+    from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
 
 SUMS, POOLED, OWN, COUNTS = range(4)  # what the kernel is to write
+_NOTHING = np.empty(0, np.int32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +51,13 @@ class Packed:
 
 def pack_by_author(segments: Iterable[Sequence[Message]]) -> Packed:
     """Pack segments with a slot for each author of each segment, in order of first appearance."""
+    runs = list(map(tuple, segments))  # whose lengths stay what they are
+    slots = np.empty(sum(map(len, runs)), dtype=np.int32)
     texts: list[str] = []
-    authors: list[str] = []
-    slots: list[int] = []
     owners: list[int] = []
-    n_segments = 0
-    for messages in segments:
-        texts += [message.text for message in messages]
-        names = [message.author for message in messages]
-        slot_of = dict(zip(dict.fromkeys(names), count(len(authors))))
-        slots += map(slot_of.__getitem__, names)
-        authors += slot_of
-        owners += repeat(n_segments, len(slot_of))
-        n_segments += 1
+    authors = _kernel.number_authors(runs, slots, texts, owners)
     data, offsets = encode(texts)
-    return Packed(data, offsets, np.array(slots, np.int32), np.array(owners, np.int32), authors, n_segments)
+    return Packed(data, offsets, slots, np.array(owners, np.int32), authors, len(runs))
 
 
 def pack_by_message(messages: Sequence[Message]) -> Packed:
@@ -141,6 +133,8 @@ class FeatureExtractor:
         low, high = self.char_ngrams or (0, 0)
         if self.n_features != 1 << bits or not 8 <= bits <= 24:
             raise DataError(f"n_features is {self.n_features!r}; use a power of two from 2**8 to 2**24")
+        if not 0 <= self.seed < 2**64:
+            raise DataError(f"the seed is {self.seed!r}; use a number from 0 to 2**64 - 1")
         if self.word_ngrams not in (1, 2):
             raise DataError(f"word_ngrams is {self.word_ngrams!r}; use 1 or 2")
         if self.char_ngrams and not 2 <= low <= high <= 16:
@@ -233,7 +227,9 @@ class Scanner:
     ) -> None:
         self.n_features = 1 << bits
         self._has_weights = weights is not None
-        flat = np.empty(0, dtype=np.int16) if weights is None else np.ascontiguousarray(weights).ravel()
+        flat = np.empty(0, dtype=np.int32)
+        if weights is not None:
+            flat = weights[:, 1].astype(np.int32) << 16 | weights[:, 0].view(np.uint16)
         self._arguments = (*_views(*fold_table()), bits, word_ngrams, low, high, base, seeds, *_views(flat))
         self._local = threading.local()
 
@@ -241,11 +237,11 @@ class Scanner:
         """Return the sums and counts of packed segments; the scanner must have weights."""
         if not self._has_weights:
             raise DataError("the scanner has no weights to sum")
-        return self._scan(packed, SUMS, np.empty(0, np.int32), np.empty(0, np.int32))
+        return self._scan(packed, SUMS, _NOTHING, _NOTHING)
 
     def emit(self, packed: Packed, by: int) -> tuple[Sums, NDArray[np.int32], NDArray[np.int32]]:
         """Return counts, the buckets (`POOLED`: new to their segment, `OWN`: distinct in their slot) and spans."""
-        sums = self._scan(packed, COUNTS, np.empty(0, np.int32), np.empty(0, np.int32))
+        sums = self._scan(packed, COUNTS, _NOTHING, _NOTHING)
         total = int((sums.new if by == POOLED else sums.distinct).sum())
         indices, spans = np.empty(total, np.int32), np.empty(2 * total, np.int32)
         self._scan(packed, by, indices, spans)
@@ -266,17 +262,19 @@ class Scanner:
         return rows
 
     def _scan(self, packed: Packed, by: int, indices: NDArray[np.int32], spans: NDArray[np.int32]) -> Sums:
-        if not hasattr(self._local, "kernel"):
-            self._local.kernel = _kernel.Scanner(*self._arguments)  # type: ignore[no-untyped-call]
+        try:
+            kernel = self._local.kernel
+        except AttributeError:
+            kernel = self._local.kernel = _kernel.Scanner(*self._arguments)  # type: ignore[no-untyped-call]
         n_slots = len(packed.segments)
         order = np.empty(len(packed.slots), dtype=np.int32)
         pooled, own = np.zeros(packed.n_segments, dtype=np.int64), np.zeros(n_slots, dtype=np.int64)
         new, distinct = np.zeros(n_slots, dtype=np.int32), np.zeros(n_slots, dtype=np.int32)
         arrays = (packed.offsets, order, packed.slots, packed.segments, pooled, own, new, distinct)
-        self._local.kernel.scan(packed.text, *_views(*arrays), by, *_views(indices, spans))
+        kernel.scan(packed.text, *_views(*arrays), by, *_views(indices, spans))
         return Sums(pooled, own, new, distinct)
 
 
-def _views(*arrays: NDArray[Any]) -> list[memoryview]:
+def _views(*arrays: NDArray[Any]) -> Sequence[NDArray[Any] | memoryview]:
     """Return what the interpreted kernel reads Python numbers from, rather than NumPy's, which overflow."""
-    return [memoryview(array) for array in arrays]  # type: ignore[arg-type]
+    return arrays if _kernel.compiled else [memoryview(array) for array in arrays]  # type: ignore[arg-type]

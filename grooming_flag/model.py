@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
 from itertools import islice
+from operator import attrgetter
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from grooming_flag._kernel import record
 from grooming_flag.calibration import Calibration, sigmoid
 from grooming_flag.errors import ModelError
 from grooming_flag.features import POOLED, FeatureExtractor, Packed, pack_by_author, pack_by_message
@@ -20,9 +22,16 @@ from grooming_flag.policy import OperatingPoint, resolve
 from grooming_flag.records import Assessment, AuthorRisk, Evidence, Message, Thread
 from grooming_flag.segments import SegmentRule
 
+if TYPE_CHECKING:  # kept out of the cold start
+    from concurrent.futures import Future
+
+    from numpy.typing import NDArray
+
 HEADS = ("risk", "attribution")
 BATCH_MESSAGES = 8192
 BATCH_THREADS = 512
+
+_by_score = attrgetter("score")
 
 
 class Model:
@@ -137,6 +146,8 @@ class Model:
             for batch in batches:
                 yield from self._assess_batch(batch, point)
             return
+        from concurrent.futures import ThreadPoolExecutor  # kept out of the cold start
+
         with ThreadPoolExecutor(n_jobs) as pool:
             pending: deque[Future[list[Assessment]]] = deque()
             for batch in batches:
@@ -182,11 +193,26 @@ class Model:
 
     def replace(self, **changes: Any) -> Model:
         """Return a copy with some constructor parameters changed."""
-        names = (
-            "name extractor weights step calibration attribution_scale segment_rule min_amount operating_points lineage"
-        )
-        kept = {name: getattr(self, name) for name in names.split()}
-        return Model(**{**kept, "intercept": self._intercept, **changes})
+        return Model(**{**self._parameters(), **changes})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the parameters, as joblib's processes need it; models are stored with `save_model`."""
+        return _model, (self._parameters(),)
+
+    def _parameters(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "extractor": self.extractor,
+            "weights": self.weights,
+            "step": self.step,
+            "intercept": self._intercept,
+            "calibration": self.calibration,
+            "attribution_scale": self.attribution_scale,
+            "segment_rule": self.segment_rule,
+            "min_amount": self.min_amount,
+            "operating_points": dict(self.operating_points),
+            "lineage": dict(self.lineage),
+        }
 
     def amounts_and_scores(
         self, segments: Sequence[Sequence[Message]]
@@ -203,7 +229,7 @@ class Model:
         return self._scanner.sums(packed).own * np.float64(self.step)
 
     def _assess_batch(self, threads: Sequence[Thread], point: OperatingPoint) -> list[Assessment]:
-        bounds = [list(self.segment_rule.split(thread.messages)) for thread in threads]
+        bounds = [self._segments(thread.messages) for thread in threads]
         packed = pack_by_author(
             thread.messages[start:stop]
             for thread, of_thread in zip(threads, bounds, strict=True)
@@ -211,28 +237,37 @@ class Model:
         )
         sums = self._scanner.sums(packed)
         pooled, own, new = sums.pooled.tolist(), sums.own.tolist(), sums.new.tolist()
-        first_slots = np.searchsorted(packed.segments, np.arange(packed.n_segments + 1)).tolist()
+        owners = packed.segments.tolist()
         answers = []
         first = 0
         for thread, of_thread in zip(threads, bounds, strict=True):
-            strongest = max(range(first, first + len(of_thread)), key=pooled.__getitem__)
-            slots = slice(first_slots[strongest], first_slots[strongest + 1])
-            n_authors = len(packed.authors[slots])
+            strongest = first
             if len(of_thread) > 1:
-                n_authors = len({message.author for message in thread.messages})
+                strongest = max(range(first, first + len(of_thread)), key=pooled.__getitem__)
+            slots = slice(bisect_left(owners, strongest), bisect_left(owners, strongest + 1))
+            authors = packed.authors[slots]
+            n_authors = len(authors)
+            if len(of_thread) > 1:
+                everywhere = slice(bisect_left(owners, first), bisect_left(owners, first + len(of_thread)))
+                n_authors = len(set(packed.authors[everywhere]))
             answers.append(
                 self._assessment(
                     thread,
                     of_thread[strongest - first],
                     (pooled[strongest] + self._intercept) * self.step,
                     sum(new[slots]),
-                    self._author_risks(packed.authors[slots], own[slots]),
+                    self._author_risks(authors, own[slots]),
                     n_authors,
                     point,
                 )
             )
             first += len(of_thread)
         return answers
+
+    def _segments(self, messages: Sequence[Message]) -> Sequence[tuple[int, int]]:
+        if self.segment_rule.max_gap is None:  # then only the number of messages matters
+            return _cuts(self.segment_rule, len(messages))
+        return list(self.segment_rule.split(messages))
 
     def _assessment(
         self,
@@ -246,22 +281,24 @@ class Model:
     ) -> Assessment:
         abstained = amount < self.min_amount
         probability = None if abstained else self.calibration.probability(score, amount)
-        return Assessment(
-            thread_id=thread.thread_id,
-            score=score,
-            probability=probability,
-            flagged=probability is not None and probability >= point.threshold,
-            threshold=point.threshold,
-            operating_point=point.name,
-            suspect=authors[0].author if authors else None,
-            suspect_probability=authors[0].probability if authors else None,
-            authors=authors,
-            abstained=abstained,
-            segment=segment,
-            n_messages=len(thread.messages),
-            n_authors=n_authors,
-            model=self.name,
+        fields = (
+            thread.thread_id,
+            score,
+            probability,
+            probability is not None and probability >= point.threshold,
+            point.threshold,
+            point.name,
+            authors[0].author if authors else None,
+            authors[0].probability if authors else None,
+            authors,
+            abstained,
+            segment,
+            len(thread.messages),
+            n_authors,
+            self.name,
         )
+        assessment: Assessment = record(Assessment, fields)
+        return assessment
 
     def _author_risks(self, authors: list[str], own: list[int]) -> tuple[AuthorRisk, ...]:
         """Return all authors, most likely first: a conditional logit over the authors of a segment.
@@ -269,14 +306,15 @@ class Model:
         With two authors the log-odds are the weights of own text minus those of the partner's. An author alone is
         compared with a partner who wrote nothing.
         """
-        scores = [value * self.step * self.attribution_scale for value in own]
+        scale = self.step * self.attribution_scale
+        scores = [value * scale for value in own]
         if len(scores) == 1:
-            return (AuthorRisk(authors[0], sigmoid(scores[0]), scores[0]),)
+            return (record(AuthorRisk, (authors[0], sigmoid(scores[0]), scores[0])),)
         highest = max(scores, default=0.0)
         odds = [math.exp(score - highest) for score in scores]
         total = math.fsum(odds)
-        risks = [AuthorRisk(a, odd / total, score) for a, odd, score in zip(authors, odds, scores, strict=True)]
-        return tuple(sorted(risks, key=lambda risk: -risk.score))
+        values = zip(authors, (odd / total for odd in odds), scores, strict=True)
+        return tuple(sorted((record(AuthorRisk, of_one) for of_one in values), key=_by_score, reverse=True))
 
     def _evidence(self, message: Message, place: int, bucket: int, span: NDArray[np.int32], steps: int) -> Evidence:
         return Evidence(
@@ -286,6 +324,15 @@ class Model:
             span=(int(span[0]), int(span[1])),
             contribution=steps * self.step,
         )
+
+
+def _model(parameters: Mapping[str, Any]) -> Model:
+    return Model(**parameters)
+
+
+@lru_cache(maxsize=1024)
+def _cuts(rule: SegmentRule, n_messages: int) -> Sequence[tuple[int, int]]:
+    return list(rule.split([Message("", "")] * n_messages))
 
 
 def _batches(threads: Iterable[Thread]) -> Iterator[list[Thread]]:

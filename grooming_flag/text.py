@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from importlib.resources import files
-from typing import NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors.numpy import load
+
+from grooming_flag import _kernel
+
+if TYPE_CHECKING:  # kept out of the cold start
+    from numpy.typing import NDArray
 
 FOLD_VERSION = 1
 
@@ -34,17 +38,11 @@ class FoldTable(NamedTuple):
 @cache
 def fold_table() -> FoldTable:
     """Return the table shipped with the package."""
-    tensors = load(files("grooming_flag").joinpath(f"fold-{FOLD_VERSION}.safetensors").read_bytes())
+    tensors = load(Path(__file__).with_name(f"fold-{FOLD_VERSION}.safetensors").read_bytes())
     return FoldTable(tensors["pages"], tensors["blocks"], tensors["pool"])
 
 
 def encode(texts: Sequence[str]) -> tuple[bytes, NDArray[np.int64]]:
     """Return the texts end to end as UTF-8 (lone surrogates kept) and their offsets, shape (len(texts) + 1,)."""
-    joined = "".join(texts)
-    data = joined.encode("utf-8", "surrogatepass")
-    offsets = np.zeros(len(texts) + 1, dtype=np.int64)
-    np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)), out=offsets[1:])
-    if len(data) > len(joined):  # from places of code points to places of their first bytes
-        starts = np.flatnonzero((np.frombuffer(data, np.uint8) & 0xC0) != 0x80)
-        offsets = np.append(starts, len(data))[offsets]
-    return data, offsets
+    offsets = np.empty(len(texts) + 1, dtype=np.int64)
+    return _kernel.encode(list(texts), offsets), offsets

@@ -344,7 +344,6 @@ def test_settings_that_cannot_be_used_are_a_model_error(
     assert str(folder) in str(error_of(lambda: load_model(folder), ModelError))
 
 
-@pytest.mark.xfail(strict=True, reason="FeatureExtractor does not check the range of the seed: OverflowError")
 @pytest.mark.parametrize("seed", [-1, 2**128])
 def test_a_seed_that_cannot_be_used_is_a_model_error(folder: Path, seed: int) -> None:
     change_config(folder, lambda config: config["features"].update(seed=seed))
@@ -401,6 +400,15 @@ def test_a_folder_of_other_files_with_sums_is_not_saved_over(tmp_path: Path) -> 
     with pytest.raises(ModelError):
         save_model(tiny(), other)
     assert (other / "disk.iso").read_text() == "tea"
+
+
+@pytest.mark.parametrize("name", ["config.json", "README.md"])
+def test_a_folder_that_has_one_file_of_a_common_name_is_not_saved_over(tmp_path: Path, name: str) -> None:
+    other = tmp_path / "settings"
+    other.mkdir()
+    (other / name).write_text("tea")
+    with pytest.raises(ModelError, match="is not a model folder"):
+        save_model(tiny(), other)
 
 
 def test_an_empty_folder_and_a_folder_that_is_not_there_become_a_model(tmp_path: Path) -> None:

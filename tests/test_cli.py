@@ -623,6 +623,7 @@ def test_a_reader_that_goes_away_ends_the_command_without_a_traceback(model_fold
     assert b"Traceback" not in errors
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signal")
 def test_a_command_that_is_interrupted_leaves_no_file(model_folder: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(
         [PYTHON, "-m", "grooming_flag", "score", "-", "-o", str(tmp_path / "out.jsonl"), "--model", str(model_folder)],

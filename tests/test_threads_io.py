@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import subprocess
 import sys
 import traceback
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from builders import CANARY, error_of, lines_of, row_of, thread, write_threads
+from builders import CANARY, PYTHON, environment, error_of, lines_of, row_of, thread, write_threads
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from strategies import any_characters, conversations
@@ -425,6 +426,21 @@ def test_a_file_that_fails_leaves_the_old_one_and_nothing_else(tmp_path: Path) -
         out.write("no bytes")  # type: ignore[arg-type]
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_what_a_killed_run_left_behind_blocks_no_later_one(tmp_path: Path) -> None:
+    code = (
+        "import os, sys\n"
+        "from grooming_flag.io.streams import whole_file\n"
+        "os.getpid = lambda: 1\n"
+        "with whole_file(sys.argv[1]) as out:\n"
+        "    if sys.argv[2] == 'killed': os._exit(9)\n"
+    )
+    for how in ("killed", "well"):
+        args = [PYTHON, "-c", code, str(tmp_path / "out"), how]
+        ran = subprocess.run(args, env=environment(), capture_output=True, timeout=60, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert (tmp_path / "out").exists()
 
 
 def test_a_new_file_has_the_rights_that_any_new_file_has(tmp_path: Path) -> None:

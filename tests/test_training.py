@@ -199,7 +199,6 @@ def test_another_random_state_gives_other_windows_and_so_another_model() -> None
     assert bits_of(other.model_) != bits_of(fitted().model_)
 
 
-@pytest.mark.xfail(strict=True, reason="TypeError: the model holds mapping proxies and scanners, which do not pickle")
 def test_a_fitted_classifier_can_be_pickled_and_copied() -> None:
     for same in (copy.deepcopy(fitted()), pickle.loads(pickle.dumps(fitted()))):  # noqa: S301
         assert bits_of(same.model_) == bits_of(fitted().model_)

@@ -52,7 +52,8 @@ def _find(path: str, thread_id: str) -> Thread:
     for thread in read_threads(path, on_bad=bad.append):
         if thread.thread_id == thread_id:
             return thread
-    raise bad[0] if bad else DataError(f"{path}: has no thread with that id")
+    lines = f"; {len(bad)} lines cannot be used, the first: {bad[0]}" if bad else ""
+    raise DataError(f"{path}: has no thread with that id{lines}")
 
 
 def _text(value: object) -> Text:

@@ -113,7 +113,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         except OSError as error:
             raise DataError(f"{path}: cannot be written: {error.strerror}") from error
         return
-    scratch = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    scratch = target.with_name(f".{target.name}.{os.urandom(4).hex()}.partial")
     try:
         out = scratch.open("xb")
     except OSError as error:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from grooming_flag.calibration import Calibration
 from grooming_flag.errors import DataError
@@ -74,7 +75,8 @@ def calibrate(model: Model, threads: Sequence[Thread], seed: int) -> Model:
     risky = np.array([thread.label == 1 for thread in threads])
     runs = lengths_of_all_kinds(threads, risky, model.segment_rule, np.random.default_rng(seed))
     amounts, scores = model.amounts_and_scores(runs.messages)
-    calibration = fit_calibration(amounts, scores, risky[runs.threads])
+    with threadpool_limits(1):  # the order of a sum decides its last bit
+        calibration = fit_calibration(amounts, scores, risky[runs.threads])
     known = [i for i, source in enumerate(runs.threads) if risky[source] and threads[source].suspects]
     packed = pack_by_author(runs.messages[i] for i in known)
     own, other, _ = suspects_against_partners(packed, [threads[runs.threads[i]].suspects for i in known])

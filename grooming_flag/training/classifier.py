@@ -148,9 +148,10 @@ class GroomingClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.column_stack([1.0 - risk, risk])
 
     def predict(self, X: Sequence[Thread]) -> NDArray[Any]:
-        """Return the more probable class of each thread, shape (n_threads,)."""
-        is_risky = self.predict_proba(X)[:, 1] >= 0.5
-        answers: NDArray[Any] = self.classes_[is_risky.astype(int)]
+        """Return the more probable class of each thread, shape (n_threads,); not risky where the model abstains."""
+        check_is_fitted(self)
+        is_risky = [assessment.flagged for assessment in self.model_.assess_many(_checked(X), at=0.5)]
+        answers: NDArray[Any] = self.classes_[np.array(is_risky, dtype=int)]
         return answers
 
     def to_model(self, name: str = "custom") -> Model:

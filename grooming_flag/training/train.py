@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from grooming_flag._version import __version__
-from grooming_flag.artifact import save_model
+from grooming_flag.artifact import check_replaceable, save_model
 from grooming_flag.errors import DataError
 from grooming_flag.evaluation.figures import Figure, choose_operating_points, figures, judge
 from grooming_flag.io.threads import read_threads
@@ -74,6 +74,7 @@ def train_files(
     DataError
         If a file cannot be read, a thread has no label, or one class is missing.
     """
+    check_replaceable(folder)
     described = _read_terms(terms) if terms else {}
     sources, dev_sources = _read(labelled), _read(dev)
     if not dev_sources:
