@@ -171,19 +171,17 @@ def run_command_line(source: Path, target: Path) -> None:
 
 
 def kernel_alone(threads: list[Any]) -> Callable[[], None]:
-    """Pack the threads and return the scan of the packed buffers; no weight is 0, so no model makes more work."""
-    import numpy as np
+    """Pack the threads and return the scan of the packed buffers, with the features and weights of the model."""
+    import grooming_flag as gf
+    from grooming_flag.features import pack_by_author
 
-    from grooming_flag.features import FeatureExtractor, pack_by_author
-    from grooming_flag.segments import SegmentRule
-
-    rule = SegmentRule()
+    model = gf.load_model()
+    rule = model.segment_rule
     packed = [
         pack_by_author(thread.messages[start:stop] for thread in batch for start, stop in rule.split(thread.messages))
         for batch in batches(threads)
     ]
-    weights = np.random.default_rng(SEED).integers(1, 1_000, size=(BUCKETS, 3), dtype=np.int16)
-    scanner = FeatureExtractor(n_features=BUCKETS).scanner(weights)
+    scanner = model.extractor.scanner(model.weights)
     scanner.sums(packed[0])  # the first call sets the kernel up
 
     def scan() -> None:
