@@ -73,9 +73,10 @@ def score_files(
     DataError
         If an input cannot be used, or the output is one of the inputs.
     """
-    for path in inputs:
-        if str(output) != "-" and Path(output).exists() and Path(path).exists() and os.path.samefile(path, output):
-            raise DataError(f"{output}: is an input too; write the scores to another file")
+    for target in (output, bad_lines or "-"):
+        is_file = str(target) != "-" and Path(target).exists()
+        if is_file and any(Path(path).exists() and os.path.samefile(path, target) for path in inputs):
+            raise DataError(f"{target}: is an input too; write the output to another file")
     start = perf_counter()
     summary = Summary()
     with ExitStack() as files:

@@ -52,6 +52,8 @@ class Calibration:
     def __post_init__(self) -> None:
         if not 0.0 < self.prior < 1.0:
             raise ModelError(f"the prior is {self.prior!r}; use the share of risky threads, above 0 and below 1")
+        if not all(map(math.isfinite, (self.slope, self.amount, self.intercept))):
+            raise ModelError("the slope or another term of the calibration is not finite")
         if not self.slope > 0.0:
             raise ModelError(f"the slope of the calibration is {self.slope!r}; it must be above 0")
 

@@ -94,11 +94,11 @@ class FeatureExtractor:
 
     Parameters
     ----------
-    n_features : int, default=2**18
+    n_features : int, default=2**17
         Number of buckets; a power of two from 2**8 to 2**24.
     word_ngrams : {1, 2}, default=2
         Words, or words and pairs of neighbouring words.
-    char_ngrams : tuple of two ints or None, default=(3, 5)
+    char_ngrams : tuple of two ints or None, default=(4, 4)
         Shortest and longest run of characters within a word and the spaces around it.
     seed : int, default=0
         Any number from 0 to 2**64 - 1; another seed folds features to other buckets.
@@ -110,14 +110,14 @@ class FeatureExtractor:
     >>> from grooming_flag import FeatureExtractor, Message, Thread
     >>> rows = FeatureExtractor().transform([Thread("t1", [Message("a", "hi hi"), Message("b", "Hi!")])])
     >>> rows.shape, rows.nnz
-    ((1, 262144), 4)
+    ((1, 131072), 2)
     """
 
     def __init__(
         self,
-        n_features: int = 2**18,
+        n_features: int = 2**17,
         word_ngrams: int = 2,
-        char_ngrams: tuple[int, int] | None = (3, 5),
+        char_ngrams: tuple[int, int] | None = (4, 4),
         seed: int = 0,
         key: str | None = None,
     ) -> None:

@@ -85,6 +85,10 @@ class Model:
             raise ModelError(f"weights are {weights.dtype} {weights.shape}; need int16 ({extractor.n_features}, 2)")
         if math.frexp(step)[0] != 0.5:
             raise ModelError(f"the step of the weights is {step!r}; it must be a power of two")
+        if not 0.0 < attribution_scale < math.inf or min_amount < 0 or abs(intercept) >= 2**53:
+            raise ModelError("attribution_scale, min_amount or intercept is out of range; train the model again")
+        weights = weights.copy()
+        weights.setflags(write=False)
         self.name = name
         self.extractor = extractor
         self.weights = weights

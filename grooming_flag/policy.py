@@ -48,5 +48,8 @@ def resolve(at: str | float, points: Mapping[str, OperatingPoint]) -> OperatingP
     if not isinstance(at, str):
         return OperatingPoint(None, at)
     if at not in points:
-        raise PolicyError(f"there is no operating point {at!r}; the model has {', '.join(sorted(points)) or 'none'}")
+        known = ", ".join(sorted(points)) or "none"
+        raise PolicyError(
+            f"there is no operating point {at!r}; the model has {known}; or pass a threshold, at=0.05 say"
+        )
     return points[at]

@@ -63,6 +63,8 @@ class Thread:
     person: str | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.suspects, str):
+            raise TypeError("suspects is one text; give a sequence of author ids")
         object.__setattr__(self, "messages", tuple(self.messages))
         object.__setattr__(self, "suspects", tuple(self.suspects))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from grooming_flag.errors import ModelError
 from grooming_flag.records import Message
 
 
@@ -21,7 +22,7 @@ class SegmentRule:
     max_messages : int
         At least 1.
     min_messages : int
-        At most half of `max_messages`.
+        At most `max_messages`.
     max_gap : float, optional
         Seconds; None never closes on a gap.
     """
@@ -29,6 +30,10 @@ class SegmentRule:
     max_messages: int = 200
     min_messages: int = 20
     max_gap: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_messages <= self.max_messages or self.max_messages < 1:
+            raise ModelError(f"{self}: use at least 1 message, and no greater minimum than maximum")
 
     def split(self, messages: Sequence[Message]) -> Iterator[tuple[int, int]]:
         """Yield first and one-past-last message of each segment; together they cover all messages in order."""

@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import re
+import signal
 import stat
 import subprocess
 from dataclasses import replace
@@ -623,14 +624,16 @@ def test_a_reader_that_goes_away_ends_the_command_without_a_traceback(model_fold
     assert b"Traceback" not in errors
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signal")
-def test_a_command_that_is_interrupted_leaves_no_file(model_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_that_is_interrupted_leaves_no_file(model_folder: Path, tmp_path: Path, signum: int) -> None:
     process = subprocess.Popen(
         [PYTHON, "-m", "grooming_flag", "score", "-", "-o", str(tmp_path / "out.jsonl"), "--model", str(model_folder)],
         env=environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # else ignored in the background
     )
     assert process.stdin is not None
     process.stdin.write(lines_of(BATCH))
@@ -640,7 +643,7 @@ def test_a_command_that_is_interrupted_leaves_no_file(model_folder: Path, tmp_pa
             break
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(0.1)
-    process.send_signal(2)
+    process.send_signal(signum)
     process.communicate(timeout=60)
     assert process.returncode != 0
     assert files_of(tmp_path) == []

@@ -155,3 +155,45 @@ def test_parquet_scores_hold_what_json_scores_hold(tmp_path: Path) -> None:
     assert {row["thread_id"]: row["score"] for row in rows} == {
         a.thread_id: a.score for a in model.assess_many(THREADS, at=0.001)
     }
+
+
+def test_a_name_with_wildcards_is_the_name_of_one_file(tmp_path: Path) -> None:
+    rows = [{"thread_id": "right", "author": "a", "text": "tea"}]
+    write(tmp_path / "x1.csv", [{**rows[0], "thread_id": "wrong"}])
+    assert [thread.thread_id for thread in read_flat(write(tmp_path / "x[1].csv", rows))] == ["right"]
+    with pytest.raises(gf.DataError, match="no such file"):
+        list(read_flat(tmp_path / "x*.csv"))
+    with pytest.raises(gf.DataError, match="no such file"):
+        list(read_flat("https://tea.example/x.csv"))
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv"])
+def test_ids_and_text_that_look_like_times_or_numbers_stay_as_they_are(tmp_path: Path, suffix: str) -> None:
+    looks = [
+        "2024-01-01T00:00:00Z",
+        "07-08-2024",
+        "18446744073709551617",
+        "6BA7B810-9DAD-11D1-80B4-00C04FD430C8",
+        "1e5",
+    ]
+    rows = [{"thread_id": look, "author": look, "text": look, "message_id": look} for look in looks]
+    threads = list(read_flat(write(tmp_path / f"log.{suffix}", rows)))
+    assert [thread.thread_id for thread in threads] == sorted(looks)
+    assert all({m.author, m.text, m.message_id} == {t.thread_id} for t in threads for m in t.messages)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_an_empty_text_is_a_text(tmp_path: Path, suffix: str) -> None:
+    rows = [{"thread_id": "t", "author": "a", "text": text} for text in ("tea", "", "cake")]
+    (thread,) = read_flat(write(tmp_path / f"log.{suffix}", rows))
+    assert [message.text for message in thread.messages] == ["tea", "", "cake"]
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
+def test_a_time_without_a_zone_is_utc_and_what_is_no_time_is_an_error(tmp_path: Path, suffix: str) -> None:
+    row = {"thread_id": "t", "author": "a", "text": CANARY, "sent_at": "2024-01-01T10:00:00"}
+    (thread,) = read_flat(write(tmp_path / f"log.{suffix}", [row]))
+    assert thread.messages[0].sent_at == 1704103200.0
+    with pytest.raises(gf.DataError, match="row 2: sent_at is not a time") as caught:
+        list(read_flat(write(tmp_path / f"bad.{suffix}", [row, {**row, "sent_at": "teatime"}])))
+    assert CANARY not in "".join(traceback.format_exception(caught.value))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 import typer
@@ -25,6 +26,7 @@ app.command(cls=GreedyDev)(train)
 
 def main() -> None:
     """Run the command: exit status 0 if all went well, 1 for bad data or a bad model, 2 for wrong usage."""
+    signal.signal(signal.SIGTERM, _stop)
     try:
         app()
     except GroomingFlagError as error:
@@ -33,3 +35,11 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+    except OSError as error:
+        print(f"error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _stop(signum: int, _frame: object) -> None:
+    """End as an exception does, so that no unfinished file is left."""
+    sys.exit(128 + signum)

@@ -24,19 +24,30 @@ def score(
     threshold: Annotated[float | None, typer.Option(min=0.0, max=1.0, help="Flag at this probability instead.")] = None,
     evidence: Annotated[int, typer.Option(min=0, metavar="K", help="Name the K strongest messages, without text.")] = 0,
     columns: Annotated[
-        str, typer.Option(metavar="COLUMN=NAME,...", help="Names of thread_id, author, sent_at, text in a flat log.")
+        str,
+        typer.Option(
+            metavar="COLUMN=NAME,...", help="Names of thread_id, author, sent_at, text, message_id in a flat log."
+        ),
     ] = "",
     jobs: Annotated[int, typer.Option(min=1, help="Threads of execution.")] = 1,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Set unusable lines aside in OUTPUT.bad.jsonl.")] = False,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave unusable lines out; list them in OUTPUT.bad.jsonl.")
+    ] = False,
 ) -> None:
     """Score threads. A flag asks a person to look; it is no finding about anyone."""
+    if not output:
+        raise typer.BadParameter("name a file, or - for stdout", param_hint="--output")
+    if skip_bad and output == "-":
+        raise typer.BadParameter(
+            "needs a file as --output, beside which it lists the bad lines", param_hint="--skip-bad"
+        )
     if at is not None and threshold is not None:
         raise typer.BadParameter("use --at or --threshold, not both")
     mapping = _mapping(columns)
     loaded = load_model(model)
     if at is not None and at not in loaded.operating_points:
         raise typer.BadParameter(f"the model has {', '.join(sorted(loaded.operating_points))}", param_hint="--at")
-    bad_lines = (Path("bad.jsonl") if output == "-" else Path(f"{output}.bad.jsonl")) if skip_bad else None
+    bad_lines = Path(f"{output}.bad.jsonl") if skip_bad else None
     shown = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*shown, console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task("scoring")

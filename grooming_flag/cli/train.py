@@ -28,7 +28,7 @@ class GreedyDev(TyperCommand):
             if greedy and is_name and repeated[-1] != "--dev":
                 repeated.append("--dev")
             repeated.append(arg)
-            greedy = arg == "--dev" or (greedy and is_name)
+            greedy = arg.split("=")[0] == "--dev" or (greedy and is_name)
         return super().parse_args(ctx, repeated)
 
 
@@ -53,4 +53,7 @@ def train(
     for figure in measured:
         table.add_row(figure.measure, Text(figure.slice), figure.point, format_rate(figure.rate))
     out.print(table)
+    for name, point in model.operating_points.items():
+        if point.measured["negatives"] * point.measured["target_fpr"] < 1.0:
+            err.print(f"warning: too few negatives ({point.measured['negatives']}) to place {name}; it lets none pass")
     err.print(f"model {model.name} in {output}", markup=False)

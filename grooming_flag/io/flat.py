@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 import msgspec
 
 from grooming_flag.errors import DataError, MissingExtraError
-from grooming_flag.io.streams import read_lines
+from grooming_flag.io.streams import check_readable, read_lines
 from grooming_flag.records import Message, Thread
 
 COLUMNS = ("thread_id", "author", "sent_at", "text", "message_id")
@@ -25,6 +26,12 @@ READERS = {
     ".arrow": "log",
 }
 ROWS = 10_000
+SETTINGS = {
+    "memory_limit": "2GB",
+    "threads": 2,
+    "autoinstall_known_extensions": False,  # nothing is ever fetched
+    "autoload_known_extensions": False,
+}
 
 
 def is_flat(path: str | os.PathLike[str]) -> bool:
@@ -35,7 +42,7 @@ def is_flat(path: str | os.PathLike[str]) -> bool:
     first = next(read_lines(path), (0, b""))[1]
     try:
         row = msgspec.json.decode(first)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     return isinstance(row, dict) and "messages" not in row and "text" in row
 
@@ -71,16 +78,21 @@ def read_flat(
     log = ", ".join(map(str, paths))
     if len({_suffix(path) for path in paths}) != 1:
         raise DataError(f"{log}: the files of a log must have one format; score each format by itself")
+    for path in paths:
+        check_readable(path)
     names = {**dict(zip(COLUMNS, COLUMNS, strict=True)), **(columns or {})}
     with tempfile.TemporaryDirectory(prefix="grooming_flag-") as scratch:
-        connection = duckdb.connect(config={"temp_directory": scratch, "memory_limit": "1GB"})
+        connection = duckdb.connect(config={"temp_directory": scratch, **SETTINGS})
         try:
+            connection.execute("SET TimeZone = 'UTC'")
             rows = _complete(_fetch(_sorted_rows(connection, log, paths, names)), log, on_bad)
             for thread_id, group in groupby(rows, key=lambda row: row[0]):
-                messages = [Message(author, text, sent_at, m_id) for _, author, sent_at, text, m_id, _ in group]
+                messages = [Message(author, text, sent_at, m_id) for _, author, sent_at, text, m_id, *_ in group]
                 yield Thread(thread_id, messages)
         except duckdb.Error as error:
-            problem = f"{log}: DuckDB cannot read it ({type(error).__name__}); is it whole, and what its name says?"
+            is_full = isinstance(error, duckdb.OutOfMemoryException)
+            mend = "split the log by thread" if is_full else "is it whole, and what its name says?"
+            problem = f"{log}: DuckDB cannot read it ({type(error).__name__}); {mend}"
         finally:
             connection.close()
     if problem:  # outside of the handler: DuckDB's errors quote rows, and must not be chained
@@ -89,7 +101,7 @@ def read_flat(
 
 def _sorted_rows(connection: Any, log: str, paths: Sequence[str | os.PathLike[str]], names: Mapping[str, str]) -> Any:
     reader = READERS[_suffix(paths[0])]
-    parameters = {"path": [str(path) for path in paths]}
+    parameters = {"path": [glob.escape(str(path)) for path in paths]}
     if reader == "log":
         connection.register("log", _arrow(log, paths))
         parameters = {}
@@ -98,22 +110,44 @@ def _sorted_rows(connection: Any, log: str, paths: Sequence[str | os.PathLike[st
     missing = [names[column] for column in REQUIRED if names[column] not in types]
     if missing:
         raise DataError(f"{log}: has no column {', '.join(missing)}; map the names with --columns thread_id=NAME,...")
-    columns = ", ".join(_expression(column, names[column], types) for column in COLUMNS)
-    query = f"SELECT {columns}, row_number() OVER () AS place FROM {reader} ORDER BY thread_id, sent_at, place"  # noqa: S608
+    if "read_json" in reader:  # else DuckDB guesses types and rewrites ids and text that look like times or numbers
+        known = ", ".join(f"{_literal(name)}: 'VARCHAR'" for name in names.values() if name in types)
+        reader = reader.removesuffix(")") + f", columns = {{{known}}})"
+        types = dict.fromkeys(types, "VARCHAR")
+    empty = "''" if "read_csv" in reader else "NULL"  # where nothing between two commas is an empty text
+    values = {column: _expression(column, names[column], types, empty) for column in COLUMNS}
+    columns = ", ".join(f"{value} AS {column}" for column, value in values.items())
+    bad_time = "false"
+    if names["sent_at"] in types:
+        bad_time = f"{_quoted(names['sent_at'])} IS NOT NULL AND ({values['sent_at']}) IS NULL"
+    query = (
+        f"SELECT {columns}, {bad_time} AS bad_time, row_number() OVER () AS place "  # noqa: S608
+        f"FROM {reader} ORDER BY thread_id, sent_at, place"
+    )
     return connection.execute(query, parameters)
 
 
-def _expression(column: str, name: str, types: Mapping[str, str]) -> str:
-    quoted = '"' + name.replace('"', '""') + '"'
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _literal(name: str) -> str:
+    return "'" + name.replace("'", "''") + "'"
+
+
+def _expression(column: str, name: str, types: Mapping[str, str], empty: str) -> str:
+    quoted = _quoted(name)
     if name not in types:
-        return f"NULL AS {column}"
+        return "NULL"
+    if column == "text":
+        return f"coalesce({quoted}::VARCHAR, {empty})"
     if column != "sent_at":
-        return f"{quoted}::VARCHAR AS {column}"
+        return f"{quoted}::VARCHAR"
     if types[name].startswith(("TIMESTAMP", "DATE")):
-        return f"epoch({quoted}) AS sent_at"
+        return f"epoch({quoted})"
     if types[name] == "VARCHAR":
-        return f"coalesce(try_cast({quoted} AS DOUBLE), epoch(try_cast({quoted} AS TIMESTAMPTZ))) AS sent_at"
-    return f"{quoted}::DOUBLE AS sent_at"
+        return f"coalesce(try_cast({quoted} AS DOUBLE), epoch(try_cast({quoted} AS TIMESTAMPTZ)))"
+    return f"{quoted}::DOUBLE"
 
 
 def _fetch(rows: Any) -> Iterator[tuple[Any, ...]]:
@@ -125,11 +159,14 @@ def _complete(
     rows: Iterator[tuple[Any, ...]], log: str, on_bad: Callable[[DataError], None] | None
 ) -> Iterator[tuple[Any, ...]]:
     for row in rows:
-        thread_id, author, _, text, _, place = row
-        if thread_id is not None and author is not None and text is not None:
+        thread_id, author, _, text, _, bad_time, place = row
+        if thread_id is not None and author is not None and text is not None and not bad_time:
             yield row
             continue
-        error = DataError(f"{log}, row {place}: thread_id, author or text is missing; every message needs all three")
+        what = "sent_at is not a time; use seconds or ISO 8601"
+        if not bad_time:
+            what = "thread_id, author or text is missing; every message needs all three"
+        error = DataError(f"{log}, row {place}: {what}")
         if on_bad is None:
             raise error
         on_bad(error)

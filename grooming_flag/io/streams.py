@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import stat
 import sys
 import zlib
 from collections.abc import Iterator
@@ -50,6 +51,12 @@ class _ZstdReader(io.RawIOBase):
         size = min(len(buffer), len(self._ready))
         buffer[:size], self._ready = self._ready[:size], self._ready[size:]
         return size
+
+
+def check_readable(path: str | os.PathLike[str]) -> None:
+    """Raise a DataError if there is no such file; ``-`` is standard input."""
+    if str(path) != "-" and (not Path(path).exists() or Path(path).is_dir()):
+        raise DataError(f"{path}: cannot be read: there is no such file")
 
 
 def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:
@@ -105,7 +112,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    target = Path(path)
+    target = Path(path).resolve()  # a link stays one
     if target.exists() and not target.is_file():  # a pipe or a device
         try:
             with target.open("wb") as out:
@@ -121,6 +128,8 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     try:
         with out:
             yield out
+        if target.exists():
+            scratch.chmod(stat.S_IMODE(target.stat().st_mode))
         scratch.replace(target)
     except BaseException:
         scratch.unlink()

@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from grooming_flag.errors import DataError
-from grooming_flag.io.streams import read_lines
+from grooming_flag.io.streams import check_readable, read_lines
 from grooming_flag.records import Identifier, Message, Thread
 
 
@@ -42,7 +42,8 @@ def read_threads(*paths: str | os.PathLike[str], on_bad: Callable[[DataError], N
     *paths : path
         ``-`` for standard input; decompressed if the name ends in .gz or .zst.
     on_bad : callable, optional
-        Gets the error of each line that cannot be used, which is then left out. By default it is raised.
+        Gets the error of each line that cannot be used, which is then left out; also that of a compressed file that
+        is cut short. By default it is raised.
 
     Raises
     ------
@@ -58,6 +59,7 @@ def read_threads(*paths: str | os.PathLike[str], on_bad: Callable[[DataError], N
     """
     seen: set[int] = set()
     for path in paths:
+        check_readable(path)
         lines = read_lines(path)
         while True:
             try:

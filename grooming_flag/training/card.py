@@ -21,14 +21,16 @@ carry the evidence. **A flag is a request that a trained person look at a thread
   law-enforcement or court evidence; monitoring of people who were not told; showing scores to end users.
 - Scanning private messages may lack a legal basis where you are (in the European Union the interim derogation expired
   on 3 April 2026). Clear that first.
-- English. Other languages have few known features, and the model mostly abstains or stays low.
+- The languages of its sources. Text in others has few known features, and the model mostly abstains or stays low.
 
 ## How it works
 Presence of words, word pairs and character {char_ngrams}-grams, hashed into {n_features} buckets;
 two columns of {bits}-bit weights: risk of the pooled text of a segment (at most {max_messages} messages), and own
 against partner's text for the suspect. {weighted} buckets have a weight; a bucket may have one only if n-grams of at
-least {floor} distinct authors fall in it. Below {min_amount} known features it abstains. No timing, time of day or
-message count is used.
+least {floor} distinct authors fall in it (an author id counts once a thread; in the threads of one known person the
+suspects are one author and the others another). Below {min_amount} known features it abstains. No timing, time of day
+or message count is used.
+
 Trained with seed {seed} by grooming_flag {library}.
 
 Probabilities assume a prior of {prior:g} (share of risky threads); `with_prior` restates them for your platform.
@@ -38,14 +40,13 @@ Probabilities assume a prior of {prior:g} (share of risky threads); `with_prior`
 |---|---|---|---|---|---|
 {training}
 
-Chosen, calibrated and measured on (no person is in both):
+Chosen, calibrated and measured on (no thread is in both, and no person where persons are known):
 
 | source | threads | risky | persons | what it is | terms, as its source states them |
 |---|---|---|---|---|---|
 {development}
 
-The positives are conversations of offenders with ADULT volunteers who posed as minors. Whoever deploys these weights
-must clear the terms above. No message text is in this folder.
+{positives}Whoever deploys these weights must clear the terms above. No message text is in this folder.
 
 ## Operating points
 | point | threshold | false-positive rate, development negatives | recall, all development positives |
@@ -60,8 +61,7 @@ little better than a stranger's data will give.
 {measured}
 
 ## Limits
-- Positives come from one family of sources, years and a single country's chat culture; real victims meet more pressure
-  than decoys (Joleby 2021). Recall on other platforms is unknown and will be lower.
+{limits}- Recall on platforms unlike the sources is unknown and will be lower.
 - Short threads: see recall by length above. Early messages of a contact look like any other talk.
 - Ordinary talk between young people, flirting adults and public chat rooms raise false alarms first; see the sources.
 - The suspect is named by how text differs from the partner's. In a group it is a hint only.
@@ -78,9 +78,10 @@ def model_card(model: Model, measured: Sequence[Figure], terms: Mapping[str, Map
         With operating points and lineage.
     measured : sequence of Figure
     terms : mapping
-        `what` and `terms` of each source, by its name.
+        `what` and `terms` of each source, by its name; `positives` and `limits` of the `model`.
     """
     lineage = model.lineage
+    about = terms.get("model", {})
     low, high = model.extractor.char_ngrams or (0, 0)
     return TEMPLATE.format(
         name=model.name,
@@ -94,6 +95,8 @@ def model_card(model: Model, measured: Sequence[Figure], terms: Mapping[str, Map
         seed=lineage["seed"],
         library=lineage["library"],
         prior=model.calibration.prior,
+        positives=about["positives"].strip() + "\n" if "positives" in about else "",
+        limits=about["limits"].strip() + "\n" if "limits" in about else "",
         training=_sources(lineage["training"], terms),
         development=_sources(lineage["development"], terms),
         points=_points(model),

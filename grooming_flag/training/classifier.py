@@ -43,7 +43,7 @@ class GroomingClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Parameters
     ----------
     extractor : FeatureExtractor, optional
-        By default 2**17 buckets, words, pairs and character 4-grams: what `benchmarks/` and the model card are about.
+        By default one with the features of the bundled model.
     C, attribution_C : float
         Inverse strength of the penalty, above 0.
     windows : tuple of two ints
@@ -166,7 +166,7 @@ class GroomingClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return tags
 
     def _fit(self, threads: Sequence[Thread], risky: NDArray[np.bool_]) -> Model:
-        extractor = self.extractor or FeatureExtractor(2**17, char_ngrams=(4, 4))
+        extractor = self.extractor or FeatureExtractor()
         rule = self.segment_rule or SegmentRule()
         rng = np.random.default_rng(self.random_state)
         known = buckets_above_floor(extractor, threads, self.floor)

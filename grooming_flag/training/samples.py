@@ -88,7 +88,8 @@ def _runs(
 def buckets_above_floor(extractor: FeatureExtractor, threads: Sequence[Thread], floor: int) -> NDArray[np.bool_]:
     """Return which buckets hold n-grams of at least `floor` distinct authors, shape (n_features,).
 
-    Suspects of one person are one author in all their threads.
+    An author id counts once a thread, since ids may mean another person elsewhere; in the threads of one `person`
+    all suspects count as one author, and all others as one.
     """
     packed = pack_by_author(thread.messages for thread in threads)
     rows = extractor.rows(packed, OWN)
@@ -97,7 +98,7 @@ def buckets_above_floor(extractor: FeatureExtractor, threads: Sequence[Thread], 
     for slot, (i, author) in enumerate(zip(packed.segments, packed.authors, strict=True)):
         thread = threads[i]
         is_suspect = author in thread.suspects
-        owner = (thread.person, True) if thread.person and is_suspect else (thread.thread_id, author)
+        owner = (thread.person, is_suspect) if thread.person else (thread.thread_id, author)
         owners[slot] = ids.setdefault(owner, len(ids))
     pairs = np.repeat(owners, np.diff(rows.indptr)) * extractor.n_features + rows.indices
     buckets = np.unique(pairs) % extractor.n_features

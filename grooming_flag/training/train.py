@@ -13,6 +13,7 @@ import numpy as np
 
 from grooming_flag._version import __version__
 from grooming_flag.artifact import check_replaceable, save_model
+from grooming_flag.calibration import Calibration
 from grooming_flag.errors import DataError
 from grooming_flag.evaluation.figures import Figure, choose_operating_points, figures, judge
 from grooming_flag.io.threads import read_threads
@@ -63,7 +64,8 @@ def train_files(
     folder : path
         Its name is the model's.
     terms : path, optional
-        TOML with a table a file (its name up to the first dot): `what` it is and its `terms`; for the card.
+        TOML with a table a file (its name up to the first dot): `what` it is and its `terms`; and a table `model` with
+        what is known of its `positives` and `limits`. For the card.
     seed : int
         The same files and seed give the same bytes.
     prior : float
@@ -75,6 +77,7 @@ def train_files(
         If a file cannot be read, a thread has no label, or one class is missing.
     """
     check_replaceable(folder)
+    Calibration(prior=prior)  # which refuses what is none, before the work
     described = _read_terms(terms) if terms else {}
     sources, dev_sources = _read(labelled), _read(dev)
     if not dev_sources:
@@ -116,9 +119,13 @@ def _read(paths: Sequence[Path]) -> list[Source]:
 
 def _read_terms(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        terms = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise DataError(f"{path}: cannot be read as TOML: {error}") from error
+    for name, table in terms.items():
+        if not isinstance(table, dict) or not all(isinstance(value, str) for value in table.values()):
+            raise DataError(f"{path}: {name} is no table of texts; write [{name}] with what = and terms =")
+    return terms
 
 
 def _hold_out(sources: Sequence[Source]) -> tuple[list[Source], list[Source]]:
@@ -134,10 +141,13 @@ def _hold_out(sources: Sequence[Source]) -> tuple[list[Source], list[Source]]:
 
 
 def _check_disjoint(sources: Sequence[Source], dev_sources: Sequence[Source]) -> None:
+    trained_on = {t.thread_id for s in sources for t in s.threads}
     seen = {t.person for s in sources for t in s.threads if t.person}
     for source in dev_sources:
         if any(thread.person in seen for thread in source.threads if thread.person):
             raise DataError(f"{source.name}: has persons that training threads have too; split by person")
+        if any(thread.thread_id in trained_on for thread in source.threads):
+            raise DataError(f"{source.name}: has thread ids that training threads have too; measure on other threads")
     labels: Mapping[str, set[int | None]] = {
         "training": {t.label for s in sources for t in s.threads},
         "development": {t.label for s in dev_sources for t in s.threads},
