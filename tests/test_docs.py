@@ -92,3 +92,21 @@ def test_the_bundled_threads_are_labelled_and_of_both_kinds() -> None:
     threads = list(grooming_flag.read_threads(os.fspath(THREADS)))
     assert {one.label for one in threads} == {0, 1}
     assert all(one.suspects for one in threads if one.label)
+
+
+@needs_examples
+@needs_bundled_model
+def test_what_the_readme_says_of_the_examples_and_of_the_card_is_so() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    card = (ROOT / "models/en-v1/README.md").read_text(encoding="utf-8")
+    cells = re.findall(r"[\d.]+ \[[\d.]+, [\d.]+\]", readme)
+    assert len(cells) == 16
+    assert [cell for cell in cells if cell not in card] == []
+    model = grooming_flag.load_model()
+    threads = list(grooming_flag.read_threads(ROOT / "examples/threads.jsonl"))
+    flagged = {
+        (point, label): sum(a.flagged for a in model.assess_many([t for t in threads if t.label == label], at=point))
+        for point in ("balanced", "sensitive")
+        for label in (0, 1)
+    }
+    assert flagged == {("balanced", 0): 0, ("balanced", 1): 3, ("sensitive", 0): 1, ("sensitive", 1): 7}
