@@ -110,6 +110,7 @@ class Scanner:
     _prefix: cython.ulonglong[257]  # the hashes of the first 0, 1, ... of them
     _buckets: cython.uint[1024]  # of features not counted yet: a loop over many fetches them side by side
     _n_buckets: cython.Py_ssize_t
+    _touched: cython.int  # of no meaning, but kept, lest the C compiler leave out what fetches it
     _table: cython.int[::1]  # of each bucket the last stamp and the weights, side by side: one cache miss, not two
     # the state of one scan
     _text: cython.const[cython.uchar][::1]
@@ -477,9 +478,12 @@ class Scanner:
         attribution: cython.int = 0
         n_new: cython.int = 0
         n_distinct: cython.int = 0
+        touched: cython.int = 0
         stamp: cython.int = self._stamp
         first_stamp: cython.int = self._first_stamp
         if self._emits == SUMS:
+            for i in range(self._n_buckets):  # nothing but fetch, so that the processor waits for many at once
+                touched |= self._table[2 * self._buckets[i]]
             for i in range(self._n_buckets):  # without a branch, which would often be mispredicted
                 bucket = self._buckets[i]
                 last = self._table[2 * bucket]
@@ -500,6 +504,7 @@ class Scanner:
                 if (self._emits == POOLED and last < first_stamp) or (self._emits == OWN and last != stamp):
                     self._emit(bucket)
         self._n_buckets = 0
+        self._touched = touched
         self._risk += risk
         self._attribution += attribution
         self._n_distinct += n_distinct

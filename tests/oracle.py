@@ -170,9 +170,9 @@ def words(text: str) -> list[Word]:
 class Settings:
     """The parameters of `FeatureExtractor`."""
 
-    n_features: int = 2**18
+    n_features: int = 2**17
     word_ngrams: int = 2
-    char_ngrams: tuple[int, int] | None = (3, 5)
+    char_ngrams: tuple[int, int] | None = (4, 4)
     seed: int = 0
     key: str | None = None
 

@@ -226,7 +226,7 @@ def test_the_own_buckets_of_all_authors_make_up_the_pooled_ones(messages: list[M
 
 
 def test_threads_without_messages_have_empty_rows() -> None:
-    assert FeatureExtractor().transform([]).shape == (0, 2**18)
+    assert FeatureExtractor().transform([]).shape == (0, 2**17)
     assert row_sets(FeatureExtractor().transform([Thread("t", [])])) == [set()]
     rows = FeatureExtractor().transform([Thread("t", []), Thread("t", [Message("a", "tea")]), Thread("t", [])])
     assert row_sets(rows) == [set(), buckets_of_text("tea"), set()]
@@ -290,12 +290,12 @@ def test_emitted_buckets_add_up_to_the_sums(
 def test_buckets_without_weight_are_emitted_like_all_others(by: int) -> None:
     packed = pack_by_author([[Message("a", BITTEN), Message("b", "tea and kettle")]])
     without = FeatureExtractor().scanner().emit(packed, by)
-    for weights in (sparse_weights(2**18), np.zeros((2**18, 2), np.int16)):
+    for weights in (sparse_weights(2**17), np.zeros((2**17, 2), np.int16)):
         assert same(FeatureExtractor().scanner(weights).emit(packed, by), without)
 
 
 def test_the_largest_weights_do_not_overflow_a_sum() -> None:
-    weights = np.full((2**18, 2), [2**15 - 1, -(2**15)], dtype=np.int16)
+    weights = np.full((2**17, 2), [2**15 - 1, -(2**15)], dtype=np.int16)
     text = " ".join(a + b + c + d for a in "abcdefgh" for b in "ijklmnop" for c in "qrstuvwx" for d in "abcdefghijkl")
     packed = pack_by_message([Message("a", text)])
     sums = FeatureExtractor().scanner(weights).sums(packed)
@@ -483,7 +483,7 @@ def test_ten_thousand_messages_agree_with_the_oracle(backend: str) -> None:
 def test_fifty_authors_agree_with_the_oracle() -> None:
     said = babble(3000).split()
     messages = [Message(f"author {i % 50}", " ".join(said[7 * i : 7 * i + 7])) for i in range(200)]
-    weights = random_weights(2**18)
+    weights = random_weights(2**17)
     sums = scanner_with_weights(Settings()).sums(pack_by_author([messages]))
     own = oracle.own_buckets(pairs(messages), Settings())
     assert len(own) == 50
