@@ -147,17 +147,17 @@ def ours(interpreted: bool) -> Scorer:
 
 
 def load_interpreted_kernel() -> None:
-    """Put the source of the kernel where the package will look for the compiled one."""
+    """Put the source of the kernel, as it runs without Cython, where the package will look for the compiled one."""
     package = importlib.util.find_spec("grooming_flag")
     if package is None or not package.submodule_search_locations:
         sys.exit("grooming_flag is not installed: pip install -e .")
-    name = "grooming_flag._kernel"
-    spec = importlib.util.spec_from_file_location(name, Path(package.submodule_search_locations[0], "_kernel.py"))
-    if spec is None or spec.loader is None:
-        sys.exit("The source of the kernel is not there")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
+    for name, file in (("cython", "_cython.py"), ("grooming_flag._kernel", "_kernel.py")):
+        spec = importlib.util.spec_from_file_location(name, Path(package.submodule_search_locations[0], file))
+        if spec is None or spec.loader is None:
+            sys.exit("the source of the kernel is not there")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
 
 
 def run_command_line(source: Path, target: Path) -> None:
