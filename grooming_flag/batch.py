@@ -101,8 +101,8 @@ def score_files(
             summary.messages += assessment.n_messages
             summary.flagged += assessment.flagged
             summary.abstained += assessment.abstained
-            summary.seconds = perf_counter() - start
             if progress is not None and summary.threads % 1000 == 0:
+                summary.seconds = perf_counter() - start
                 progress(summary)
     summary.seconds = perf_counter() - start
     return summary

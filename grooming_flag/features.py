@@ -239,11 +239,13 @@ class Scanner:
             raise DataError("the scanner has no weights to sum")
         return self._scan(packed, SUMS, _NOTHING, _NOTHING)
 
-    def emit(self, packed: Packed, by: int) -> tuple[Sums, NDArray[np.int32], NDArray[np.int32]]:
+    def emit(
+        self, packed: Packed, by: int, with_spans: bool = True
+    ) -> tuple[Sums, NDArray[np.int32], NDArray[np.int32]]:
         """Return counts, the buckets (`POOLED`: new to their segment, `OWN`: distinct in their slot) and spans."""
         sums = self._scan(packed, COUNTS, _NOTHING, _NOTHING)
         total = int((sums.new if by == POOLED else sums.distinct).sum())
-        indices, spans = np.empty(total, np.int32), np.empty(2 * total, np.int32)
+        indices, spans = np.empty(total, np.int32), np.empty(2 * total if with_spans else 0, np.int32)
         self._scan(packed, by, indices, spans)
         return sums, indices, spans.reshape(-1, 2)
 
@@ -251,7 +253,7 @@ class Scanner:
         """See `FeatureExtractor.rows`."""
         from scipy.sparse import csr_matrix
 
-        sums, indices, _ = self.emit(packed, by)
+        sums, indices, _ = self.emit(packed, by, with_spans=False)
         ends = np.cumsum(sums.new if by == POOLED else sums.distinct, dtype=np.int64)
         if by == POOLED:
             ends = np.append(0, ends)[np.searchsorted(packed.segments, np.arange(packed.n_segments), side="right")]
