@@ -1,4 +1,7 @@
-"""Model folders: config.json, weights.safetensors, README.md (the card) and SHA256SUMS. No pickle."""
+"""Model folders: config.json, weights.safetensors, README.md (the card) and SHA256SUMS. No pickle.
+
+A model that knows what it was trained on also has a fingerprints.safetensors.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from grooming_flag._version import __version__
 from grooming_flag.calibration import Calibration
 from grooming_flag.errors import ModelError, ModelIntegrityError
 from grooming_flag.features import FeatureExtractor
+from grooming_flag.fingerprints import HASH_BYTES, Fingerprints
 from grooming_flag.model import HEADS, Model
 from grooming_flag.policy import OperatingPoint
 from grooming_flag.segments import SegmentRule
@@ -28,6 +32,7 @@ for every version that a released model has, and a test that reads one."""
 
 BUNDLED = "en-v1"
 FILES = CONFIG, WEIGHTS, CARD = "config.json", "weights.safetensors", "README.md"
+FINGERPRINTS = "fingerprints.safetensors"  # optional
 SUMS = "SHA256SUMS"
 
 
@@ -103,12 +108,13 @@ def load_model(folder: str | os.PathLike[str] | None = None, key: str | None = N
         config = msgspec.json.decode(contents[CONFIG], type=_Config)
         tensors = load(contents[WEIGHTS])
         weights = np.stack([tensors[head] for head in config.heads], axis=1)
+        fingerprints = _unpacked(contents[FINGERPRINTS]) if FINGERPRINTS in contents else None
     except (msgspec.MsgspecError, SafetensorError, KeyError, ValueError) as error:
         if isinstance(error, ModelError):
             raise
         mend = "train it again or get a fresh copy"
         raise ModelError(f"{path}: not a model of format {FORMAT}: {error}; {mend}") from error
-    return _model(config, weights, key, path)
+    return _model(config, weights, fingerprints, key, path)
 
 
 def save_model(model: Model, folder: str | os.PathLike[str], card: str = "") -> None:
@@ -128,6 +134,8 @@ def save_model(model: Model, folder: str | os.PathLike[str], card: str = "") -> 
         WEIGHTS: save({head: np.ascontiguousarray(model.weights[:, i]) for i, head in enumerate(HEADS)}),
         CARD: card.encode(),
     }
+    if model.fingerprints is not None:
+        contents[FINGERPRINTS] = _packed(model.fingerprints)
     import shutil  # what only writing needs stays out of the cold start
     import tempfile
 
@@ -154,7 +162,7 @@ def check_replaceable(folder: Path) -> None:
     """Raise a ModelError if a model of that name would replace anything but a model or an empty folder."""
     if folder.exists():
         found = {file.name for file in folder.iterdir()} if folder.is_dir() else {""}
-        if found and not (SUMS in found and found <= {*FILES, SUMS}):
+        if found and not (SUMS in found and found <= {*FILES, FINGERPRINTS, SUMS}):
             raise ModelError(f"{folder} exists and is not a model folder; choose another name")
 
 
@@ -166,7 +174,7 @@ def _verified(path: Path) -> dict[str, bytes]:
     contents: dict[str, bytes] = {}
     for line in _read(path / SUMS, mend).decode("ascii", "replace").removesuffix("\n").split("\n"):
         digest, _, name = line.partition("  ")
-        if name not in FILES:
+        if name not in (*FILES, FINGERPRINTS):
             raise ModelIntegrityError(f"{path / SUMS}: names a file that is not part of a model; {mend}")
         contents[name] = _read(path / name, mend)
         if hashlib.sha256(contents[name]).hexdigest() != digest:
@@ -181,6 +189,24 @@ def _read(path: Path, mend: str) -> bytes:
     if path.is_symlink() or not path.is_file():
         raise ModelIntegrityError(f"{path}: the file is missing or is a link; {mend}")
     return path.read_bytes()
+
+
+def _packed(fingerprints: Fingerprints) -> bytes:
+    """Return both arrays as the low bytes of each hash, shape (n, HASH_BYTES)."""
+    hashes = {"threads": fingerprints.threads, "persons": fingerprints.persons}
+    low = {name: found.astype("<u8").view(np.uint8).reshape(-1, 8)[:, :HASH_BYTES] for name, found in hashes.items()}
+    return save({name: np.ascontiguousarray(found) for name, found in low.items()})
+
+
+def _unpacked(data: bytes) -> Fingerprints:
+    tensors = load(data)
+    hashes = []
+    for name in ("threads", "persons"):
+        low = tensors[name]
+        if low.dtype != np.uint8 or low.ndim != 2 or low.shape[1] != HASH_BYTES:
+            raise ValueError(f"fingerprints of {name} are {low.dtype} {low.shape}; need uint8 (n, {HASH_BYTES})")
+        hashes.append(np.pad(low, ((0, 0), (0, 8 - HASH_BYTES))).view("<u8").ravel().astype(np.uint64))
+    return Fingerprints(*hashes)
 
 
 def _config(model: Model) -> _Config:
@@ -203,7 +229,13 @@ def _config(model: Model) -> _Config:
     )
 
 
-def _model(config: _Config, weights: np.ndarray[Any, Any], key: str | None, path: Path) -> Model:
+def _model(
+    config: _Config,
+    weights: np.ndarray[Any, Any],
+    fingerprints: Fingerprints | None,
+    key: str | None,
+    path: Path,
+) -> Model:
     features = config.features
     if config.fold_version != FOLD_VERSION or config.heads != HEADS:
         raise ModelError(f"{path}: needs folding table {config.fold_version} and heads {config.heads}; train it again")
@@ -228,6 +260,7 @@ def _model(config: _Config, weights: np.ndarray[Any, Any], key: str | None, path
                 for name, point in config.operating_points.items()
             },
             lineage=config.lineage,
+            fingerprints=fingerprints,
         )
     except (TypeError, ValueError) as error:
         raise ModelError(f"{path / CONFIG}: {error}") from error

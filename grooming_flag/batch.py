@@ -16,7 +16,7 @@ from grooming_flag.io.scores import encode_row, evidence_rows, score_row, score_
 from grooming_flag.io.streams import whole_file
 from grooming_flag.io.threads import read_threads
 from grooming_flag.model import Model
-from grooming_flag.records import Thread
+from grooming_flag.records import Assessment, Thread
 
 
 @dataclass(slots=True)
@@ -29,6 +29,21 @@ class Summary:
     abstained: int = 0
     bad: int = 0
     seconds: float = 0.0
+
+
+def assessed(
+    model: Model, threads: Iterable[Thread], at: str | float = "balanced", n_jobs: int = 1
+) -> Iterator[tuple[Thread, Assessment]]:
+    """Yield each thread with what `Model.assess_many` says of it."""
+    in_flight: deque[Thread] = deque()
+
+    def remembered() -> Iterator[Thread]:
+        for thread in threads:
+            in_flight.append(thread)
+            yield thread
+
+    for assessment in model.assess_many(remembered(), at, n_jobs):
+        yield in_flight.popleft(), assessment
 
 
 def score_files(
@@ -89,10 +104,7 @@ def score_files(
                 summary.bad += 1
                 bad.write(encode_row({"error": str(error)}))
 
-        in_flight: deque[Thread] = deque()
-        threads = _remember(_read(inputs, columns, on_bad), in_flight)
-        for assessment in model.assess_many(threads, at, n_jobs):
-            thread = in_flight.popleft()
+        for thread, assessment in assessed(model, _read(inputs, columns, on_bad), at, n_jobs):
             row = score_row(assessment)
             if evidence:
                 row["evidence"] = evidence_rows(model.explain(thread), evidence)
@@ -117,9 +129,3 @@ def _read(
     if any(flat) and not all(flat):
         raise DataError("some inputs are threads and some are flat logs; score each kind by itself")
     return read_flat(*inputs, columns=columns, on_bad=on_bad) if any(flat) else read_threads(*inputs, on_bad=on_bad)
-
-
-def _remember(threads: Iterable[Thread], in_flight: deque[Thread]) -> Iterator[Thread]:
-    for thread in threads:
-        in_flight.append(thread)
-        yield thread

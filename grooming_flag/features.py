@@ -60,11 +60,14 @@ def pack_by_author(segments: Iterable[Sequence[Message]]) -> Packed:
     return Packed(data, offsets, slots, np.array(owners, np.int32), authors, len(runs))
 
 
-def pack_by_message(messages: Sequence[Message]) -> Packed:
-    """Pack one segment with a slot for each message, in order."""
+def pack_by_message(segments: Iterable[Sequence[Message]]) -> Packed:
+    """Pack segments with a slot for each message, in order."""
+    runs = list(map(tuple, segments))
+    messages = [message for run in runs for message in run]
     data, offsets = encode([message.text for message in messages])
     slots = np.arange(len(messages), dtype=np.int32)
-    return Packed(data, offsets, slots, np.zeros_like(slots), [message.author for message in messages], 1)
+    owners = np.repeat(np.arange(len(runs), dtype=np.int32), [len(run) for run in runs])
+    return Packed(data, offsets, slots, owners, [message.author for message in messages], len(runs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,11 +242,15 @@ class Scanner:
             raise DataError("the scanner has no weights to sum")
         return self._scan(packed, SUMS, _NOTHING, _NOTHING)
 
+    def counts(self, packed: Packed) -> Sums:
+        """Return the counts of all buckets, with a weight or without; the sums are 0."""
+        return self._scan(packed, COUNTS, _NOTHING, _NOTHING)
+
     def emit(
         self, packed: Packed, by: int, with_spans: bool = True
     ) -> tuple[Sums, NDArray[np.int32], NDArray[np.int32]]:
         """Return counts, the buckets (`POOLED`: new to their segment, `OWN`: distinct in their slot) and spans."""
-        sums = self._scan(packed, COUNTS, _NOTHING, _NOTHING)
+        sums = self.counts(packed)
         total = int((sums.new if by == POOLED else sums.distinct).sum())
         indices, spans = np.empty(total, np.int32), np.empty(2 * total if with_spans else 0, np.int32)
         self._scan(packed, by, indices, spans)

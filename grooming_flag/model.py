@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from itertools import islice
+from itertools import islice, pairwise
 from operator import attrgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,8 @@ if TYPE_CHECKING:  # kept out of the cold start
     from concurrent.futures import Future
 
     from numpy.typing import NDArray
+
+    from grooming_flag.fingerprints import Fingerprints
 
 HEADS = ("risk", "attribution")
 BATCH_MESSAGES = 8192
@@ -57,6 +59,8 @@ class Model:
         Without any, `assess` needs a threshold.
     lineage : mapping
         What the model was trained on and with.
+    fingerprints : Fingerprints, optional
+        Hashes of the training threads and persons. No score depends on them.
 
     Examples
     --------
@@ -80,6 +84,7 @@ class Model:
         min_amount: int,
         operating_points: Mapping[str, OperatingPoint],
         lineage: Mapping[str, Any],
+        fingerprints: Fingerprints | None = None,
     ) -> None:
         if weights.shape != (extractor.n_features, len(HEADS)) or weights.dtype != np.int16:
             raise ModelError(f"weights are {weights.dtype} {weights.shape}; need int16 ({extractor.n_features}, 2)")
@@ -99,6 +104,7 @@ class Model:
         self.min_amount = min_amount
         self.operating_points = MappingProxyType(dict(operating_points))
         self.lineage = MappingProxyType(dict(lineage))
+        self.fingerprints = fingerprints
         self._intercept = intercept
         self._scanner = extractor.scanner(weights)
 
@@ -172,7 +178,7 @@ class Model:
         """
         start, stop = self.assess(thread, at=1.0).segment
         messages = thread.messages[start:stop]
-        sums, buckets, spans = self._scanner.emit(pack_by_message(messages), POOLED)
+        sums, buckets, spans = self._scanner.emit(pack_by_message([messages]), POOLED)
         steps = self.weights[buckets, 0]
         sources = np.repeat(np.arange(len(messages)), sums.new)
         strongest = np.argsort(-steps.astype(np.int32), kind="stable")
@@ -216,6 +222,7 @@ class Model:
             "min_amount": self.min_amount,
             "operating_points": dict(self.operating_points),
             "lineage": dict(self.lineage),
+            "fingerprints": self.fingerprints,
         }
 
     def amounts_and_scores(
@@ -227,6 +234,30 @@ class Model:
         amounts = np.zeros(len(segments), dtype=np.int64)
         np.add.at(amounts, packed.segments, sums.new)
         return amounts, (sums.pooled + self._intercept) * np.float64(self.step)
+
+    def known_shares(self, segments: Sequence[Sequence[Message]]) -> NDArray[np.float64]:
+        """Return which share of the distinct buckets of runs of messages has a weight, 0..1; 1 where there are none."""
+        packed = pack_by_author(segments)
+        known, all_ = np.zeros((2, len(segments)))
+        np.add.at(known, packed.segments, self._scanner.sums(packed).new)
+        np.add.at(all_, packed.segments, self._scanner.counts(packed).new)
+        return np.divide(known, all_, out=np.ones(len(segments)), where=all_ > 0)
+
+    def running_sums(self, runs: Sequence[Sequence[Message]]) -> list[tuple[NDArray[np.int64], NDArray[np.float64]]]:
+        """Return what `amounts_and_scores` gives after each message of the runs, shape (n_messages,) each."""
+        packed = pack_by_message(runs)
+        sums, buckets, _ = self._scanner.emit(packed, POOLED, with_spans=False)
+        found = self.weights[buckets].astype(np.int64)
+        ends = np.append(0, np.cumsum(sums.new, dtype=np.int64))
+        totals, amounts = (np.append(0, np.cumsum(column))[ends] for column in (found[:, 0], found.any(axis=1)))
+        bounds = np.searchsorted(packed.segments, np.arange(len(runs) + 1)).tolist()
+        return [
+            (
+                amounts[a + 1 : b + 1] - amounts[a],
+                (totals[a + 1 : b + 1] - totals[a] + self._intercept) * np.float64(self.step),
+            )
+            for a, b in pairwise(bounds)
+        ]
 
     def own_scores(self, packed: Packed) -> NDArray[np.float64]:
         """Return the attribution score of each slot before `attribution_scale`, for calibration."""

@@ -37,19 +37,33 @@ class SegmentRule:
 
     def split(self, messages: Sequence[Message]) -> Iterator[tuple[int, int]]:
         """Yield first and one-past-last message of each segment; together they cover all messages in order."""
+        first = last = 0
+        for closed, start in self.walk(messages):
+            if closed > first:
+                yield first, closed
+            first, last = closed, start
+        yield from self.ends(first, last, len(messages))
+
+    def walk(self, messages: Sequence[Message]) -> Iterator[tuple[int, int]]:
+        """Yield, after each message, the first message of the segment before the open one, and of the open one.
+
+        What comes before the two is settled; they may still become one, see `ends`. In the first segment both are 0.
+        """
         closed = start = 0
-        for i in range(1, len(messages)):
+        for i in range(len(messages)):
             length = i - start
-            if length >= self.max_messages or (length >= self.min_messages and self._gap(messages, i)):
-                if start > closed:
-                    yield closed, start
+            if length and (length >= self.max_messages or (length >= self.min_messages and self._gap(messages, i))):
                 closed, start = start, i
-        if len(messages) - start < self.min_messages:
-            yield closed, len(messages)
+            yield closed, start
+
+    def ends(self, closed: int, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Yield the last segments of a thread of `stop` messages, given where `walk` arrived."""
+        if stop - start < self.min_messages:
+            yield closed, stop
         else:
             if start > closed:
                 yield closed, start
-            yield start, len(messages)
+            yield start, stop
 
     def _gap(self, messages: Sequence[Message], i: int) -> bool:
         if self.max_gap is None:

@@ -297,7 +297,7 @@ def test_buckets_without_weight_are_emitted_like_all_others(by: int) -> None:
 def test_the_largest_weights_do_not_overflow_a_sum() -> None:
     weights = np.full((2**17, 2), [2**15 - 1, -(2**15)], dtype=np.int16)
     text = " ".join(a + b + c + d for a in "abcdefgh" for b in "ijklmnop" for c in "qrstuvwx" for d in "abcdefghijkl")
-    packed = pack_by_message([Message("a", text)])
+    packed = pack_by_message([[Message("a", text)]])
     sums = FeatureExtractor().scanner(weights).sums(packed)
     (n,) = FeatureExtractor().scanner().emit(packed, OWN)[0].distinct.tolist()
     assert n * 2**15 > 2**28
@@ -309,7 +309,7 @@ def test_the_largest_weights_do_not_overflow_a_sum() -> None:
 
 @given(st.lists(strategies.texts(), max_size=4), strategies.settings())
 def test_every_span_is_that_of_a_feature_of_its_bucket(said: list[str], settings: Settings) -> None:
-    packed = pack_by_message([Message("a", text) for text in said])
+    packed = pack_by_message([[Message("a", text) for text in said]])
     for text, emitted in zip(said, slices(extractor(settings).scanner().emit(packed, OWN)), strict=True):
         expected = {(oracle.bucket(f.family, f.texts, settings), *f.span) for f in oracle.features(text, settings)}
         assert set(emitted) <= expected
@@ -319,7 +319,7 @@ def test_every_span_is_that_of_a_feature_of_its_bucket(said: list[str], settings
 
 @given(strategies.texts())
 def test_the_text_in_the_span_of_a_word_is_that_word(text: str) -> None:
-    packed = pack_by_message([Message("a", text)])
+    packed = pack_by_message([[Message("a", text)]])
     (emitted,) = slices(extractor(WORDS_ONLY).scanner().emit(packed, OWN))
     whole = {(w.start, w.stop): w.text for w in oracle.words(text) if w.text not in "UEH"}
     for bucket, start, stop in emitted:
@@ -348,7 +348,7 @@ def test_the_text_in_the_span_of_a_word_is_that_word(text: str) -> None:
 )
 def test_a_span_quotes_the_words_of_its_feature(text: str, texts: tuple[str, ...], quoted: str) -> None:
     settings = Settings(char_ngrams=None)
-    (emitted,) = slices(extractor(settings).scanner().emit(pack_by_message([Message("a", text)]), OWN))
+    (emitted,) = slices(extractor(settings).scanner().emit(pack_by_message([[Message("a", text)]]), OWN))
     bucket = oracle.bucket("word" if len(texts) == 1 else "pair", texts, settings)
     ((start, stop),) = [span for found, *span in emitted if found == bucket]
     assert text[start:stop] == quoted
@@ -358,7 +358,7 @@ def test_a_span_quotes_the_words_of_its_feature(text: str, texts: tuple[str, ...
 def test_character_ngrams_have_the_span_of_the_first_word_that_has_them() -> None:
     settings = Settings(word_ngrams=1, char_ngrams=(3, 3))
     text = "kettle nettle"
-    (emitted,) = slices(extractor(settings).scanner().emit(pack_by_message([Message("a", text)]), OWN))
+    (emitted,) = slices(extractor(settings).scanner().emit(pack_by_message([[Message("a", text)]]), OWN))
     quoted = {bucket: text[start:stop] for bucket, start, stop in emitted}
     assert quoted[oracle.bucket("character", ("ett",), settings)] == "kettle"
     assert quoted[oracle.bucket("character", ("net",), settings)] == "nettle"
@@ -429,7 +429,7 @@ def test_a_scanner_that_is_used_again_remembers_nothing(batch: list[list[Message
 def test_a_message_has_the_same_buckets_by_author_and_by_message(message: Message, settings: Settings) -> None:
     scanner = scanner_with_weights(settings)
     for by in (POOLED, OWN):
-        assert same(scanner.emit(pack_by_author([[message]]), by), scanner.emit(pack_by_message([message]), by))
+        assert same(scanner.emit(pack_by_author([[message]]), by), scanner.emit(pack_by_message([[message]]), by))
 
 
 def test_another_seed_or_key_gives_other_buckets_and_an_empty_key_is_none() -> None:
@@ -599,7 +599,7 @@ def test_running_out_of_slot_stamps_goes_unnoticed(backend: str) -> None:
 
 @pytest.mark.parametrize("backend", ["interpreted"], indirect=True)  # the state of the other cannot be set
 def test_stamps_start_over_whatever_number_of_them_is_left(backend: str) -> None:
-    packed = pack_by_message([Message("a", "tea kettle"), Message("b", "tea")])
+    packed = pack_by_message([[Message("a", "tea kettle"), Message("b", "tea")]])
     nothing = np.zeros(0, dtype=np.int32)
     for left in range(1, 12):
         scanner = scanner_with_weights(SMALL)

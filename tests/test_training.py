@@ -549,9 +549,9 @@ def test_the_model_is_measured_on_development_threads_and_says_so(tmp_path: Path
     assert model.lineage["privacy_floor"] == 10
     assert model.lineage["weighted_buckets"] == int(model.weights.any(axis=1).sum())
     assert model.calibration.prior == 0.02
-    alarms = {f.point: f.rate for f in measured if (f.measure, f.slice) == ("false-positive rate", "all negatives")}
+    alarms = {f.at: f for f in measured if (f.measure, f.slice) == ("false-positive rate", "all negatives")}
     for name, point in model.operating_points.items():
-        assert point.measured["negatives"] == alarms[name].total == 30
+        assert point.measured["negatives"] == alarms[name].n == 30
         assert point.measured["false_positives"] == alarms[name].hits
         threads = labelled_threads(60, prefix="u")
         flagged = [one.label for one, a in zip(threads, model.assess_many(threads, name), strict=True) if a.flagged]

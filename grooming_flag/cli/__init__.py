@@ -9,8 +9,10 @@ import typer
 
 from grooming_flag.cli.explain import explain
 from grooming_flag.cli.info import info
+from grooming_flag.cli.options import GreedyLists
 from grooming_flag.cli.score import score
-from grooming_flag.cli.train import GreedyDev, train
+from grooming_flag.cli.split import split
+from grooming_flag.cli.train import train
 from grooming_flag.errors import GroomingFlagError
 
 app = typer.Typer(
@@ -19,9 +21,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (score, explain, info):
-    app.command()(command)
-app.command(cls=GreedyDev)(train)
+for command in (score, explain, train, split, info):
+    app.command(cls=GreedyLists)(command)
 
 
 def main() -> None:

@@ -3,33 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
 from rich.text import Text
-from typer.core import TyperCommand
 
 from grooming_flag.cli.options import err, out
-
-
-class GreedyDev(TyperCommand):
-    """Lets one `--dev` take all names up to the next option, as the shell's patterns give them.
-
-    Else the second name would be taken for a training file, in silence.
-    """
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Repeat `--dev` before each of its names."""
-        repeated: list[str] = []
-        greedy = False
-        for arg in args:
-            is_name = not arg.startswith("-")
-            if greedy and is_name and repeated[-1] != "--dev":
-                repeated.append("--dev")
-            repeated.append(arg)
-            greedy = arg.split("=")[0] == "--dev" or (greedy and is_name)
-        return super().parse_args(ctx, repeated)
 
 
 def train(
@@ -44,14 +24,14 @@ def train(
     prior: Annotated[float, typer.Option(help="Share of risky threads that probabilities assume.")] = 1e-3,
 ) -> None:
     """Train a model, write its folder with a card, and print what was measured on the development threads."""
-    from grooming_flag.evaluation.figures import format_rate
+    from grooming_flag.evaluation.figures import format_figure
     from grooming_flag.training.train import train_files
 
     with err.status("training"):
         model, measured = train_files(labelled, output, dev or (), terms=terms, seed=seed, prior=prior)
     table = Table("measure", "threads", "at", "share [95 %] (count)", box=None)
     for figure in measured:
-        table.add_row(figure.measure, Text(figure.slice), figure.point, format_rate(figure.rate))
+        table.add_row(figure.measure, Text(figure.slice), figure.at, format_figure(figure))
     out.print(table)
     for name, point in model.operating_points.items():
         if point.measured["negatives"] * point.measured["target_fpr"] < 1.0:

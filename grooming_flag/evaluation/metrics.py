@@ -49,7 +49,9 @@ def rate(hits: Sequence[bool] | NDArray[np.bool_]) -> Rate:
     return Rate(int(array.sum()), len(array), *clopper_pearson(int(array.sum()), len(array)))
 
 
-def clustered_rate(hits: Sequence[bool] | NDArray[np.bool_], clusters: Sequence[str], seed: int = 0) -> Rate:
+def clustered_rate(
+    hits: Sequence[bool] | NDArray[np.bool_], clusters: Sequence[str] | NDArray[np.object_], seed: int = 0
+) -> Rate:
     """Return the share of hits with an interval over clusters.
 
     The interval is the 2.5th and 97.5th percentile of the share in 2,000 samples of whole clusters, drawn with
@@ -76,8 +78,23 @@ def clustered_rate(hits: Sequence[bool] | NDArray[np.bool_], clusters: Sequence[
     return Rate(int(array.sum()), len(array), float(low), float(high))
 
 
+def least_threshold(values: NDArray[np.float64], fpr: float) -> float:
+    """Return the least threshold that flags at most the share `fpr` of these: just above the next value.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n,)
+        Of threads that are not risky, any real; minus infinity is not to be flagged.
+    fpr : float
+        In 0..1.
+    """
+    return float(np.nextafter(_highest_not_flagged(values, fpr), np.inf))
+
+
 def threshold_at_fpr(probabilities: NDArray[np.float64], fpr: float) -> float:
-    """Return the least threshold that flags at most the share `fpr` of these; 1.0 if more than that are certain.
+    """Return a threshold to keep, which flags at most the share `fpr` of these: half way to the next one, if it can.
+
+    It is 1.0 if more than the share `fpr` of these are certain.
 
     Parameters
     ----------
@@ -86,11 +103,22 @@ def threshold_at_fpr(probabilities: NDArray[np.float64], fpr: float) -> float:
     fpr : float
         In 0..1.
     """
-    ordered = np.sort(probabilities)[::-1]
-    allowed = int(fpr * len(ordered))
-    if allowed >= len(ordered):
+    below = _highest_not_flagged(probabilities, fpr)
+    above = probabilities[probabilities > below].min(initial=np.inf)
+    if below == -np.inf:
         return 0.0
-    highest_not_flagged = ordered[allowed]
-    above = ordered[:allowed][ordered[:allowed] > highest_not_flagged]
-    between = (above.min() + highest_not_flagged) / 2 if len(above) else np.nextafter(highest_not_flagged, 2.0)
-    return float(min(between, 1.0)) if between > highest_not_flagged else float(above.min())
+    if above == np.inf:
+        return min(least_threshold(probabilities, fpr), 1.0)
+    between = (above + below) / 2
+    return float(between if between > below else above)
+
+
+def _highest_not_flagged(values: NDArray[np.float64], fpr: float) -> float:
+    allowed = int(fpr * len(values) * (1 + 1e-12))
+    return float(np.sort(values)[::-1][allowed]) if allowed < len(values) else -np.inf
+
+
+def f_beta(precision: float, recall: float, beta: float) -> float:
+    """Return ``(1 + b^2) P R / (b^2 P + R)`` (van Rijsbergen 1979, chapter 7); 0 where both are 0."""
+    weighted = beta**2 * precision + recall
+    return (1.0 + beta**2) * precision * recall / weighted if weighted > 0.0 else 0.0

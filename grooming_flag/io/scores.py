@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -9,9 +11,9 @@ from typing import Any
 
 import msgspec
 
-from grooming_flag.errors import MissingExtraError
-from grooming_flag.io.streams import whole_file
-from grooming_flag.records import Assessment, Evidence
+from grooming_flag.errors import DataError, MissingExtraError
+from grooming_flag.io.streams import check_readable, read_lines, whole_file
+from grooming_flag.records import Assessment, Evidence, Identifier
 
 COLUMNS = (
     "thread_id",
@@ -29,6 +31,33 @@ COLUMNS = (
 
 
 ROWS = 10_000
+
+
+class ScoreRow(msgspec.Struct, frozen=True):
+    """What a score file, of this library or of any other system, says of a thread or of its first messages.
+
+    Attributes
+    ----------
+    thread_id : str
+    score : float or None
+        Any real, higher is riskier.
+    probability : float or None
+        In 0..1.
+    suspect : str or None
+    n_messages : int or None
+        How many messages the system had seen.
+    abstained : bool
+    evidence : tuple of str or int
+        Ids of messages, strongest evidence first.
+    """
+
+    thread_id: str
+    score: float | None = None
+    probability: float | None = None
+    suspect: str | None = None
+    n_messages: int | None = None
+    abstained: bool = False
+    evidence: tuple[Identifier, ...] = ()
 
 
 @contextmanager
@@ -82,6 +111,73 @@ def _parquet_writer(path: str | os.PathLike[str]) -> Iterator[Callable[[Mapping[
 
         yield write
         file.write_table(pyarrow.Table.from_pylist(rows, schema))
+
+
+def read_scores(path: str | os.PathLike[str]) -> Iterator[ScoreRow]:
+    """Yield the rows of a score file of any system.
+
+    Parameters
+    ----------
+    path : path
+        .parquet, .csv (with a header), else JSON lines; the last two also as .gz or .zst. Columns: ``thread_id``,
+        ``score`` or ``probability``, and if there are any ``suspect``, ``n_messages``, ``abstained``, ``evidence``;
+        others are ignored.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, or a row has no thread_id, neither score nor probability, or a probability outside
+        0..1.
+    """
+    for place, row in _raw_rows(path):
+        row = {name: value for name, value in row.items() if not _is_missing(value)}
+        try:
+            if "evidence" in row:
+                row["evidence"] = [item["message_id"] for item in row["evidence"]]
+            found = msgspec.convert(row, ScoreRow, strict=False)
+        except (msgspec.ValidationError, KeyError, TypeError) as error:
+            raise DataError(f"{path}, {place}: {error}; see the format of scores in the README") from error
+        if found.score is None and found.probability is None and not found.abstained:
+            raise DataError(f"{path}, {place}: has neither score nor probability; give one, or abstained true")
+        if found.probability is not None and not 0.0 <= found.probability <= 1.0:
+            raise DataError(f"{path}, {place}: the probability is {found.probability!r}; use 0 to 1, or name it score")
+        yield found
+
+
+def _raw_rows(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    check_readable(path)
+    name = str(path).removesuffix(".gz").removesuffix(".zst")
+    if name.endswith(".parquet"):
+        yield from _parquet_rows(path)
+    elif name.endswith(".csv"):
+        lines = (line.decode("utf-8", "replace") for _, line in read_lines(path))
+        yield from ((f"row {i}", row) for i, row in enumerate(csv.DictReader(lines), 1))
+    else:
+        for number, line in read_lines(path):
+            try:
+                yield f"line {number}", msgspec.json.decode(line, type=dict[str, Any])
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise DataError(f"{path}, line {number}: not a JSON object; write one row a line") from error
+
+
+def _parquet_rows(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("Parquet needs pyarrow; pip install 'grooming-flag[batch]'") from error
+    number = 0
+    try:
+        for batch in pyarrow.parquet.ParquetFile(path).iter_batches():
+            for row in batch.to_pylist():
+                number += 1
+                yield f"row {number}", row
+    except pyarrow.ArrowException as error:
+        raise DataError(f"{path}: cannot be read as Parquet ({type(error).__name__})") from error
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
 
 
 def score_row(assessment: Assessment) -> dict[str, Any]:

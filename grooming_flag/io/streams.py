@@ -16,6 +16,7 @@ from typing import IO, Any
 from grooming_flag.errors import DataError
 
 CHUNK = 1 << 20
+UNREADABLE = (EOFError, OSError, zlib.error)
 
 
 class _ZstdReader(io.RawIOBase):
@@ -78,11 +79,25 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:
             for number, line in enumerate(lines, 1):
                 if not line.isspace():
                     yield number, line
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        problem = "is cut short" if isinstance(error, EOFError) else "is damaged"
-        raise DataError(f"{path}: the compressed file {problem} after line {number}; get a whole copy of it") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or type(error).__name__}") from error
+    except UNREADABLE as error:
+        raise _data_error(path, error, f" after line {number}") from error
+
+
+def read_chunks(path: str | os.PathLike[str]) -> Iterator[bytes]:
+    """Yield the bytes of a file as `read_lines` does, whatever its lines are."""
+    try:
+        with _open(path) as source:
+            while chunk := source.read(CHUNK >> 4):
+                yield chunk
+    except UNREADABLE as error:
+        raise _data_error(path, error) from error
+
+
+def _data_error(path: str | os.PathLike[str], error: Exception, place: str = "") -> DataError:
+    if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):
+        return DataError(f"{path}: cannot be read: {error.strerror or type(error).__name__}")
+    problem = "is cut short" if isinstance(error, EOFError) else "is damaged"
+    return DataError(f"{path}: the compressed file {problem}{place}; get a whole copy of it")
 
 
 @contextmanager

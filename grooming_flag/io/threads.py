@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
-from typing import Literal
+from pathlib import Path
+from typing import IO, Any, Literal, TypeVar
 
 import msgspec
 
 from grooming_flag.errors import DataError
-from grooming_flag.io.streams import check_readable, read_lines
+from grooming_flag.io.streams import check_readable, read_lines, whole_file
 from grooming_flag.records import Identifier, Message, Thread
 
 
@@ -31,7 +34,18 @@ class _ThreadRow(msgspec.Struct):
     person: str | None = None
 
 
+class _CodedMessage(msgspec.Struct):
+    codes: list[str | int] | None = None
+
+
+class _CodedThread(msgspec.Struct):
+    thread_id: str
+    messages: list[_CodedMessage]
+
+
+Row = TypeVar("Row")
 _decoder = msgspec.json.Decoder(_ThreadRow)
+_coded_decoder = msgspec.json.Decoder(_CodedThread)
 
 
 def read_threads(*paths: str | os.PathLike[str], on_bad: Callable[[DataError], None] | None = None) -> Iterator[Thread]:
@@ -78,6 +92,79 @@ def read_threads(*paths: str | os.PathLike[str], on_bad: Callable[[DataError], N
             yield thread
 
 
+def read_sources(paths: Sequence[str | os.PathLike[str]]) -> dict[str, list[Thread]]:
+    """Return the threads of files by source: the name of the file up to its first dot, or its path if names repeat.
+
+    Raises
+    ------
+    DataError
+        As `read_threads`; also if a file is given twice, or two files have a thread id in common.
+    """
+    names = [Path(path).name.split(".")[0] for path in paths]
+    if len(set(map(str, paths))) < len(paths):
+        raise DataError("a file is given twice; name each once")
+    sources = {}
+    found: dict[str, str] = {}
+    for path, name in zip(paths, names, strict=True):
+        sources[name if names.count(name) == 1 else str(path)] = threads = list(read_threads(path))
+        for thread in threads:
+            if thread.thread_id in found:
+                where = found[thread.thread_id]
+                raise DataError(f"{path}: thread {thread.thread_id} is in {where} too; give each thread its own id")
+            found[thread.thread_id] = str(path)
+    return sources
+
+
+def read_coded_lines(path: str | os.PathLike[str]) -> Iterator[tuple[str, list[bool]]]:
+    """Yield the id of each thread and which of its messages carry codes: what annotators marked as showing the pattern.
+
+    Parameters
+    ----------
+    path : path
+        Threads, JSON lines, whose messages may have a field `codes`: a list, or null where there are none.
+    """
+    for number, line in read_lines(path):
+        row = _decode(line, _coded_decoder)
+        if isinstance(row, str):
+            raise DataError(f"{path}, line {number}: {row}")
+        yield row.thread_id, [bool(message.codes) for message in row.messages]
+
+
+@contextmanager
+def thread_writer(path: str | os.PathLike[str]) -> Iterator[Callable[[Thread], None]]:
+    """Give a function that writes one thread; the file takes its name when all are written.
+
+    Parameters
+    ----------
+    path : path
+        Compressed if the name ends in .gz or .zst; ``-`` for standard output. The same threads give the same bytes.
+    """
+    with whole_file(path) as raw, _compressed(raw, str(path)) as out:
+
+        def write(thread: Thread) -> None:
+            out.write(encode_thread(thread))
+
+        yield write
+
+
+def encode_thread(thread: Thread) -> bytes:
+    """Return a thread as a line of JSON, which `read_threads` takes back."""
+    try:
+        return msgspec.json.encode(thread) + b"\n"
+    except UnicodeEncodeError:  # lone surrogates, which the standard library escapes
+        return json.dumps(msgspec.to_builtins(thread)).encode() + b"\n"
+
+
+def _compressed(raw: IO[bytes], name: str) -> AbstractContextManager[Any]:
+    if name.endswith(".gz"):
+        return gzip.GzipFile("", "wb", 6, raw, mtime=0)
+    if name.endswith(".zst"):
+        import zstandard  # kept out of the cold start
+
+        return zstandard.ZstdCompressor().stream_writer(raw, closefd=False)
+    return nullcontext(raw)
+
+
 def parse_time(value: float | str | None) -> float | None:
     """Return seconds; an ISO 8601 string without an offset counts as UTC.
 
@@ -95,7 +182,7 @@ def parse_time(value: float | str | None) -> float | None:
 
 
 def _parse(line: bytes, place: str) -> Thread:
-    row = _decode(line)
+    row = _decode(line, _decoder)
     if isinstance(row, str):
         raise DataError(f"{place}: {row}")
     if not row.messages:
@@ -109,16 +196,16 @@ def _parse(line: bytes, place: str) -> Thread:
     return Thread(row.thread_id, messages, row.label, row.suspects or (), row.person)
 
 
-def _decode(line: bytes) -> _ThreadRow | str:
+def _decode(line: bytes, decoder: msgspec.json.Decoder[Row]) -> Row | str:
     """Return the row, or what is wrong with it. Errors of parsers hold text and must not get out, chained or not."""
     try:
-        return _decoder.decode(line)
+        return decoder.decode(line)
     except msgspec.ValidationError as error:
         return f"{error}; see the format of threads in the README"
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
     try:  # the standard library reads lone surrogates, which msgspec does not
-        return msgspec.convert(json.loads(line), _ThreadRow)
+        return msgspec.convert(json.loads(line), decoder.type)
     except msgspec.ValidationError as error:
         return f"{error}; see the format of threads in the README"
     except json.JSONDecodeError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from grooming_flag.evaluation.figures import Figure, format_rate
+from grooming_flag.evaluation.figures import Figure, format_figure
 from grooming_flag.model import Model
 
 TEMPLATE = """\
@@ -47,6 +47,7 @@ Chosen, calibrated and measured on (no thread is in both, and no person where pe
 {development}
 
 {positives}Whoever deploys these weights must clear the terms above. No message text is in this folder.
+It holds hashed fingerprints of the training threads and persons, so that evaluation can refuse to judge on them.
 
 ## Operating points
 | point | threshold | false-positive rate, development negatives | recall, all development positives |
@@ -106,10 +107,10 @@ def model_card(model: Model, measured: Sequence[Figure], terms: Mapping[str, Map
 
 def measured_table(measured: Sequence[Figure]) -> str:
     """Return the figures as a Markdown table, one column an operating point."""
-    points = list(dict.fromkeys(figure.point for figure in measured))
+    points = list(dict.fromkeys(figure.at for figure in measured))
     cells: dict[tuple[str, str], dict[str, str]] = {}
     for figure in measured:
-        cells.setdefault((figure.measure, figure.slice), {})[figure.point] = format_rate(figure.rate)
+        cells.setdefault((figure.measure, figure.slice), {})[figure.at] = format_figure(figure)
     lines = [f"| measure | threads | {' | '.join(points)} |", "|---" * (2 + len(points)) + "|"]
     for (measure, threads), found in sorted(cells.items(), key=lambda item: item[0][0]):
         lines.append(f"| {measure} | {threads} | {' | '.join(found.get(point, '') for point in points)} |")

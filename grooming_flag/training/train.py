@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,13 @@ from grooming_flag._version import __version__
 from grooming_flag.artifact import check_replaceable, save_model
 from grooming_flag.calibration import Calibration
 from grooming_flag.errors import DataError
-from grooming_flag.evaluation.figures import Figure, choose_operating_points, figures, judge
-from grooming_flag.io.threads import read_threads
+from grooming_flag.evaluation.answers import answers_of
+from grooming_flag.evaluation.figures import Figure
+from grooming_flag.evaluation.points import choose_operating_points
+from grooming_flag.evaluation.pool import Pool
+from grooming_flag.evaluation.slices import slice_figures, suspect_figures
+from grooming_flag.fingerprints import Fingerprints
+from grooming_flag.io.threads import read_sources
 from grooming_flag.model import Model
 from grooming_flag.records import Thread
 from grooming_flag.training.calibrate import calibrate
@@ -88,8 +93,9 @@ def train_files(
     classifier.fit(threads, np.array([thread.label for thread in threads]))
     dev_threads = [thread for source in dev_sources for thread in source.threads]
     model = calibrate(classifier.to_model(folder.name), dev_threads, seed)
-    judged = judge(model, {source.name: source.threads for source in dev_sources})
-    points = choose_operating_points(judged, "development threads")
+    pool = Pool.of({source.name: source.threads for source in dev_sources})
+    answers = answers_of(model, pool.threads)
+    points = choose_operating_points(pool, answers, "development threads")
     lineage = {
         "library": __version__,
         "seed": seed,
@@ -98,22 +104,20 @@ def train_files(
         "weighted_buckets": int(np.any(model.weights != 0, axis=1).sum()),
         "privacy_floor": classifier.floor,
     }
-    model = model.replace(operating_points=points, lineage=lineage)
-    measured = figures(judged, points)
+    model = model.replace(operating_points=points, lineage=lineage, fingerprints=Fingerprints.of(threads))
+    answers = replace(answers, points={name: point.threshold for name, point in points.items()})
+    measured = [*slice_figures(pool, answers), *suspect_figures(pool, answers)]
     save_model(model, folder, model_card(model, measured, described))
     return model, measured
 
 
 def _read(paths: Sequence[Path]) -> list[Source]:
-    names = [path.name.split(".")[0] for path in paths]
     sources = []
-    for path, name in zip(paths, names, strict=True):
-        threads = list(read_threads(path))
+    for path, (name, threads) in zip(paths, read_sources(paths).items(), strict=True):
         for thread in threads:
             if thread.label is None:
                 raise DataError(f"{path}: thread {thread.thread_id} has no label; give it 0 or 1, or leave it out")
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        sources.append(Source(name if names.count(name) == 1 else str(path), digest, threads))
+        sources.append(Source(name, hashlib.sha256(path.read_bytes()).hexdigest(), threads))
     return sources
 
 
