@@ -8,6 +8,7 @@ import sys
 import typer
 
 from grooming_flag.cli.explain import explain
+from grooming_flag.cli.generate import generate
 from grooming_flag.cli.info import info
 from grooming_flag.cli.options import GreedyLists
 from grooming_flag.cli.score import score
@@ -21,7 +22,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (score, explain, train, split, info):
+for command in (score, explain, train, split, generate, info):
     app.command(cls=GreedyLists)(command)
 
 
