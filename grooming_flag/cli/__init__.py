@@ -11,6 +11,7 @@ from grooming_flag.cli.explain import explain
 from grooming_flag.cli.generate import generate
 from grooming_flag.cli.info import info
 from grooming_flag.cli.options import GreedyLists
+from grooming_flag.cli.pan12 import pan12
 from grooming_flag.cli.score import score
 from grooming_flag.cli.split import split
 from grooming_flag.cli.train import train
@@ -22,7 +23,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (score, explain, train, split, generate, info):
+for command in (score, explain, train, split, generate, pan12, info):
     app.command(cls=GreedyLists)(command)
 
 
