@@ -320,8 +320,8 @@ def test_each_kind_of_text_has_each_thread_once(found: list[list[Message]]) -> N
     pool = pool_with(*(Thread(f"t{i}", messages, 0) for i, messages in enumerate(found) if messages))
     kinds = kinds_of_text(pool)
     for family in ("length", "text", "language guess"):
-        held = sum(mask.astype(int) for name, mask in kinds.items() if name.startswith(family))
-        assert (held == 1).all()
+        held = np.stack([mask for name, mask in kinds.items() if name.startswith(family)])
+        assert (held.sum(axis=0) == 1).all()
 
 
 @given(st.lists(conversations(max_size=6), max_size=4), st.booleans())
@@ -339,14 +339,16 @@ def test_threads_are_told_apart_by_how_much_of_them_is_unknown() -> None:
     pool = pool_with(*(thread(text, thread_id=text, label=0) for text in texts), thread("", thread_id="empty", label=0))
     kinds = kinds_of_unknown(model, pool)
     assert list(kinds) == ["unknown features: 0% to 1%", "unknown features: 1% to 5%", "unknown features: 5% and more"]
-    assert sum(mask.astype(int) for mask in kinds.values()).tolist() == [1] * 6
+    assert np.stack(list(kinds.values())).sum(axis=0).tolist() == [1] * 6
     assert members(pool, kinds)["unknown features: 0% to 1%"] == ["empty"]
 
 
 def test_figures_of_a_kind_are_of_its_members_alone() -> None:
-    kinds = {"even": np.arange(8) % 2 == 0, "none": np.zeros(8, dtype=bool)}
+    kinds = {"even": np.arange(8) % 2 == 0, "odd": np.arange(8) % 2 == 1, "none": np.zeros(8, dtype=bool)}
     found = counts_of(kind_figures(TOY, ANSWERS, kinds))
     assert found["recall", "even", "half"] == (1, 2)
+    assert found["recall", "odd", "half"] == (2, 3)
+    assert found["false-positive rate", "odd", "half"] == (0, 1)
     assert found["false-positive rate", "even", "half"] == (1, 2)
     assert found["recall", "none", "low"] == (0, 0)
 

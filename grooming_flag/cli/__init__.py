@@ -8,6 +8,7 @@ import sys
 import typer
 
 from grooming_flag.cli.baseline import baseline
+from grooming_flag.cli.evaluate import evaluate
 from grooming_flag.cli.explain import explain
 from grooming_flag.cli.generate import generate
 from grooming_flag.cli.info import info
@@ -24,7 +25,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (score, explain, train, split, baseline, generate, pan12, info):
+for command in (score, explain, evaluate, train, split, baseline, generate, pan12, info):
     app.command(cls=GreedyLists)(command)
 
 

@@ -86,7 +86,8 @@ def answers_of_rows(system: str, rows: Sequence[ScoreRow], threads: Sequence[Thr
     Raises
     ------
     DataError
-        If no row is about one of the threads, or several rows of a thread do not say of how many messages they are.
+        If no row is about one of the threads, a row is of more messages than its thread has, several rows of a
+        thread do not say of how many messages they are, or only some rows have a probability.
     """
     of_thread: dict[str, list[ScoreRow]] = {}
     for row in rows:
@@ -94,13 +95,22 @@ def answers_of_rows(system: str, rows: Sequence[ScoreRow], threads: Sequence[Thr
     found = [sorted(of_thread.get(t.thread_id, ()), key=lambda row: row.n_messages or 0) for t in threads]
     if not any(found):
         raise DataError(f"{system}: has no score of any judged thread; are the thread ids the same?")
-    by_probability = any(row.probability is not None for of_one in found for row in of_one)
-    for of_one in found:
+    given = [row for of_one in found for row in of_one if not row.abstained]
+    by_probability = any(row.probability is not None for row in given)
+    if by_probability and any(row.probability is None for row in given):
+        raise DataError(f"{system}: some rows have a probability and some only a score; give all rows the same")
+    for of_one, thread in zip(found, threads, strict=True):
         counts = [row.n_messages for row in of_one]
+        if any(count is not None and not 1 <= count <= len(thread.messages) for count in counts):
+            raise DataError(
+                f"{system}: thread {thread.thread_id} has {len(thread.messages)} messages and a row of another "
+                "n_messages; are these scores of the same threads?"
+            )
         if len(of_one) > 1 and (None in counts or len(set(counts)) < len(counts)):
             raise DataError(f"{system}: thread {of_one[0].thread_id} has several rows; give each its own n_messages")
     values = [np.array([_value(row, by_probability) for row in of_one], dtype=np.float64) for of_one in found]
-    probabilities = [of_one[-1].probability if of_one else None for of_one in found]
+    last = [of_one[-1] if of_one else None for of_one in found]
+    probabilities = [np.nan if row is None or row.abstained else row.probability for row in last]
     evidence = {i: _places(of_one[-1], threads[i]) for i, of_one in enumerate(found) if of_one and of_one[-1].evidence}
     replays = None
     if any(len(of_one) > 1 for of_one in found):
@@ -109,9 +119,9 @@ def answers_of_rows(system: str, rows: Sequence[ScoreRow], threads: Sequence[Thr
     return Answers(
         system,
         np.array([of_one[-1] if len(of_one) else -np.inf for of_one in values]),
-        np.array([np.nan if p is None else p for p in probabilities], dtype=np.float64),
+        np.array(probabilities, dtype=np.float64),
         None,
-        [of_one[-1].suspect if of_one else None for of_one in found],
+        [row.suspect if row else None for row in last],
         {},
         replays,
         evidence or None,

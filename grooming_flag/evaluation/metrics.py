@@ -68,6 +68,8 @@ def clustered_rate(
     array = np.asarray(hits, dtype=bool)
     names, members = np.unique(np.asarray(clusters, dtype=object).astype(str), return_inverse=True)
     n = len(names)
+    if n == 1 and 0 < array.sum() < len(array):  # a single cluster says nothing of others
+        return Rate(int(array.sum()), len(array), 0.0, 1.0)
     if array.all() or not array.any():
         return Rate(int(array.sum()), len(array), *clopper_pearson(n if array.any() else 0, n))
     sizes = np.bincount(members, minlength=n)

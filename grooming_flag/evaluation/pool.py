@@ -78,6 +78,6 @@ def _clusters(sources: Mapping[str, Sequence[Thread]], authors: AuthorIds) -> ND
     names: dict[int, str] = {}
     groups = components(threads, author_kinds(sources.values(), authors)).tolist()
     for group, thread in zip(groups, threads, strict=True):
-        name = thread.person or thread.thread_id
+        name = f"person {thread.person}" if thread.person else f"thread {thread.thread_id}"
         names[group] = min(names.get(group, name), name)
     return np.array([names[group] for group in groups], dtype=object)

@@ -113,6 +113,14 @@ def _parquet_writer(path: str | os.PathLike[str]) -> Iterator[Callable[[Mapping[
         file.write_table(pyarrow.Table.from_pylist(rows, schema))
 
 
+class _EvidenceRow(msgspec.Struct):
+    message_id: Identifier
+
+
+class _Named(msgspec.Struct):
+    evidence: list[_EvidenceRow] = []
+
+
 def read_scores(path: str | os.PathLike[str]) -> Iterator[ScoreRow]:
     """Yield the rows of a score file of any system.
 
@@ -126,17 +134,22 @@ def read_scores(path: str | os.PathLike[str]) -> Iterator[ScoreRow]:
     Raises
     ------
     DataError
-        If the file cannot be read, or a row has no thread_id, neither score nor probability, or a probability outside
-        0..1.
+        If the file cannot be read, or a row has no thread_id, neither score nor probability, or a number that is not
+        finite or out of range. The message names file and row.
     """
     for place, row in _raw_rows(path):
         row = {name: value for name, value in row.items() if not _is_missing(value)}
         try:
-            if "evidence" in row:
-                row["evidence"] = [item["message_id"] for item in row["evidence"]]
+            row["evidence"] = [item.message_id for item in msgspec.convert(row, _Named).evidence]
             found = msgspec.convert(row, ScoreRow, strict=False)
-        except (msgspec.ValidationError, KeyError, TypeError) as error:
+        except msgspec.ValidationError as error:
             raise DataError(f"{path}, {place}: {error}; see the format of scores in the README") from error
+        for name in ("score", "probability"):
+            value = getattr(found, name)
+            if value is not None and not math.isfinite(value):
+                raise DataError(f"{path}, {place}: the {name} is {value!r}; leave it out where there is none")
+        if found.n_messages is not None and found.n_messages < 1:
+            raise DataError(f"{path}, {place}: n_messages is {found.n_messages}; it counts the messages seen, from 1")
         if found.score is None and found.probability is None and not found.abstained:
             raise DataError(f"{path}, {place}: has neither score nor probability; give one, or abstained true")
         if found.probability is not None and not 0.0 <= found.probability <= 1.0:
@@ -150,14 +163,26 @@ def _raw_rows(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, Any
     if name.endswith(".parquet"):
         yield from _parquet_rows(path)
     elif name.endswith(".csv"):
-        lines = (line.decode("utf-8", "replace") for _, line in read_lines(path))
-        yield from ((f"row {i}", row) for i, row in enumerate(csv.DictReader(lines), 1))
+        yield from _csv_rows(path)
     else:
         for number, line in read_lines(path):
             try:
                 yield f"line {number}", msgspec.json.decode(line, type=dict[str, Any])
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                raise DataError(f"{path}, line {number}: not a JSON object; write one row a line") from error
+                raise DataError(
+                    f"{path}, line {number}: not a JSON object (NaN is none either); write one row a line"
+                ) from error
+
+
+def _csv_rows(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    number = 0
+    lines = (line.decode("utf-8", "replace").removeprefix("\ufeff") for _, line in read_lines(path))
+    try:
+        for row in csv.DictReader(lines):
+            number += 1
+            yield f"row {number}", row
+    except csv.Error as error:
+        raise DataError(f"{path}, row {number + 1}: not CSV ({error})") from error
 
 
 def _parquet_rows(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -1,0 +1,113 @@
+"""`grooming-flag evaluate`: judge a model, or any system by its scores, on labelled threads."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import typer
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from grooming_flag.artifact import load_model
+from grooming_flag.cli.options import AuthorIds, ModelFolder, err
+from grooming_flag.errors import DataError, MissingExtraError
+from grooming_flag.io.scores import read_scores
+from grooming_flag.io.streams import whole_file
+from grooming_flag.io.threads import read_coded_lines, read_sources
+
+if TYPE_CHECKING:
+    from grooming_flag.evaluation.protocol import System
+
+
+def evaluate(
+    labelled: Annotated[list[Path], typer.Argument(metavar="LABELLED...", help="Labelled threads, JSON lines.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for report.html, metrics.json, summary.txt.")],
+    model: ModelFolder = None,
+    scores: Annotated[
+        Path | None, typer.Option(help="Judge the system that gave these scores (.jsonl, .csv, .parquet) instead.")
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(metavar="FILE|DIR", help="Compare with another system's scores, or another model.")
+    ] = None,
+    at: Annotated[str | None, typer.Option(help="Operating point of the model. [default: balanced]")] = None,
+    threshold: Annotated[float | None, typer.Option(help="Flag at this value instead.")] = None,
+    authors: AuthorIds = "auto",
+    allow_seen: Annotated[
+        bool, typer.Option("--allow-seen", help="Judge a model even on threads or persons that it was trained on.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="The same input and seed give the same figures.")] = 0,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes; by default one a core.")] = None,
+) -> None:
+    """Measure detection, calibration, earliness, robustness and shortcuts, each number with its interval."""
+    missing = [name for name in ("jinja2", "matplotlib", "py3langid") if find_spec(name) is None]
+    if missing:
+        raise MissingExtraError(f"evaluate needs {', '.join(missing)}; pip install 'grooming-flag[report]'")
+    if scores is not None and at is not None:
+        raise typer.BadParameter("scores have no operating points; use --threshold", param_hint="--at")
+    if at is not None and threshold is not None:
+        raise typer.BadParameter("use --at or --threshold, not both")
+    if model is not None and scores is not None:
+        raise typer.BadParameter("use --model or --scores, not both")
+    if "-" in map(str, labelled):
+        raise typer.BadParameter("standard input cannot be read twice; write the threads to a file first")
+    from grooming_flag.evaluation import protocol
+    from grooming_flag.evaluation.report import render_html, render_summary
+
+    if output.exists() and not output.is_dir():
+        raise DataError(f"{output}: is a file; name a folder")
+    system = _system(scores) if scores else load_model(model)
+    other = _system(against) if against else None
+    if isinstance(other, protocol.Scored) and other.name == system.name:
+        other = protocol.Scored(str(against), other.rows)
+    sources = read_sources(labelled)
+    coded = {thread_id: lines for path in labelled for thread_id, lines in read_coded_lines(path) if any(lines)}
+    shown = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*shown, console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task("reading", total=1)
+        metrics = protocol.evaluate(
+            sources,
+            system,
+            other,
+            at=at or "balanced" if threshold is None else threshold,
+            coded=coded,
+            authors=authors,
+            allow_seen=allow_seen,
+            seed=seed,
+            n_jobs=jobs or -1,
+            progress=lambda name, done, total: bar.update(task, description=name, completed=done, total=total),
+        )
+    _describe_files(metrics, sources, labelled, system)
+    output.mkdir(parents=True, exist_ok=True)
+    summary = render_summary(metrics)
+    for name, content in {
+        "metrics.json": msgspec.json.format(msgspec.json.encode(metrics), indent=1).decode() + "\n",
+        "report.html": render_html(metrics),
+        "summary.txt": summary,
+    }.items():
+        with whole_file(output / name) as file:
+            file.write(content.encode())
+    typer.echo(summary)
+    err.print(f"report.html, metrics.json and summary.txt are in {output}", markup=False)
+
+
+def _system(path: Path) -> System:
+    from grooming_flag.evaluation.protocol import Scored
+
+    return load_model(path) if path.is_dir() else Scored(path.name.split(".")[0], list(read_scores(path)))
+
+
+def _describe_files(metrics: dict[str, Any], sources: Iterable[str], labelled: Sequence[Path], system: System) -> None:
+    """Add which files were judged, and whether the model's operating points were chosen on them."""
+    digests = dict(zip(sources, (hashlib.sha256(path.read_bytes()).hexdigest() for path in labelled), strict=True))
+    metrics["data"]["files"] = digests
+    chosen_on = getattr(system, "lineage", {}).get("development", {}).values()
+    known = {source["sha256"] for source in chosen_on}.intersection(digests.values())
+    if known:
+        metrics["notes"].append(
+            f"The operating points and the calibration of {metrics['system']} were chosen on {len(known)} of these "
+            f"{len(digests)} files: expect a little less elsewhere."
+        )
