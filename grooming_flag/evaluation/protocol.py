@@ -116,13 +116,16 @@ def evaluate(
     """
     step = progress or (lambda name, done, total: None)
     real, generated = _apart(sources)
+    notes = [note for one in (system, against) for note in _notes(one, sources, allow_seen)]
     pool = Pool.of(real, authors)
     if not pool.risky.any() or pool.risky.all():
-        raise DataError(f"of {len(pool.threads)} threads {pool.risky.sum()} are labelled risky; both kinds are needed")
+        beside = f" (and {len(generated)} generated ones, which are judged apart)" if generated else ""
+        raise DataError(
+            f"of {len(pool.threads)} threads{beside} {pool.risky.sum()} are labeled risky; both kinds are needed"
+        )
     for thread in [*pool.threads, *generated]:
         if len((coded or {}).get(thread.thread_id, thread.messages)) != len(thread.messages):
             raise DataError(f"thread {thread.thread_id} has other numbers of messages and of marks; give one a message")
-    notes = [note for one in (system, against) for note in _notes(one, real, allow_seen)]
     answers, main = _answers(system, pool, at)
     notes += _doubts(pool, main)
     figures: list[Figure] = []
@@ -198,7 +201,7 @@ def _apart(
 def _notes(system: System | None, sources: Mapping[str, Sequence[Thread]], allow_seen: bool) -> list[str]:
     """Return a note on threads that a model was trained on, which are refused unless allowed, or that have no score."""
     if isinstance(system, Scored):
-        ids = {thread.thread_id for threads in sources.values() for thread in threads}
+        ids = {t.thread_id for threads in _apart(sources)[0].values() for t in threads}
         missing = len(ids - {row.thread_id for row in system.rows})
         return [f"{system.name} has no score of {missing} of {len(ids)} threads: never flagged."] if missing else []
     if system is None:
@@ -293,8 +296,8 @@ def _audit_figures(pool: Pool, seed: int, n_jobs: int, step: Progress) -> list[F
         ranked = [figure for figure in ranking_figures(part, answers, seed) if figure.section == "detection"]
         figures += [figure._replace(section="audits", slice=one.name) for figure in ranked]
         if one.name == OTHER_SOURCES and part.risky.any() and not part.risky.all():
-            by_source = slice_figures(part, replace(answers, points=with_fpr_points(part, answers)))
-            figures += [figure._replace(section="audits", slice=f"{one.name}: {figure.slice}") for figure in by_source]
+            left_out = slice_figures(part, replace(answers, points=with_fpr_points(part, answers)))
+            figures += [figure._replace(section="audits", slice=f"{one.name}: {figure.slice}") for figure in left_out]
     return figures
 
 
