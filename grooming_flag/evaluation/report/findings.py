@@ -97,7 +97,7 @@ def _detection(reading: Reading) -> Iterator[Finding]:
     if recall and alarms:
         text = f"At {reading.main}: of the risky threads {in_full(recall)}, of the others {in_full(alarms)}."
         yield Finding("detection", "Flagged", text)
-    recalls = reading.of("detection", measure="recall")
+    recalls = sorted(reading.of("detection", measure="recall"), key=lambda figure: figure.at, reverse=True)
     at_rates = {rate_set_here(f.at): f for f in recalls if rate_set_here(f.at) and f.value is not None}
     if at_rates:
         parts = "; ".join(f"{rate}: {estimate(figure)}" for rate, figure in at_rates.items())
