@@ -159,8 +159,7 @@ def test_a_source_without_which_one_class_is_left_has_no_score() -> None:
 def test_of_a_single_source_no_other_source_is_asked() -> None:
     threads, sources = threads_with()
     found = audit(threads, ["all"] * len(sources), seed=0)
-    assert [one.name for one in found] == NAMES[:-1]
-    assert areas_of(threads, found)["source"] < NOTHING
+    assert [one.name for one in found] == ["length", "timing", "parties"]
 
 
 def of_ten_persons() -> list[Thread]:

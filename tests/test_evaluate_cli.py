@@ -280,6 +280,8 @@ def test_bad_scores_are_refused(name: str, world: World, tmp_path: Path) -> None
         (["--model", "MODEL", "--threshold", "1.5"], 1, ["1.5"]),
         (["--model", "MODEL", "--threshold", "high"], 2, ["--threshold"]),
         (["--scores", "SCORES", "--threshold", "nan"], 1, ["nan"]),
+        (["--scores", "SCORES", "--at", "balanced"], 2, ["--at"]),
+        (["--model", "MODEL", "--at", "sensitive", "--threshold", "0.5"], 2, ["not both"]),
         (["--scores", "none.jsonl"], 1, ["none.jsonl"]),
         (["--model", "none"], 1, ["none"]),
         (["--scores", "SCORES", "--against", "none.jsonl"], 1, ["none.jsonl"]),

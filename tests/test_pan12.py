@@ -35,6 +35,7 @@ from grooming_flag.evaluation.pan12 import (
     line_task,
 )
 from grooming_flag.io.pan12 import read_author_ids, read_line_ids, read_pan12
+from grooming_flag.io.threads import read_coded_lines
 
 ANNA, BEN, CARLA, DORA, EMIL = (letter * 32 for letter in "abcde")
 
@@ -649,6 +650,19 @@ def test_labelled_conversations_are_written_as_threads_that_read_the_same(files:
     scored = run("score", target, "-o", "-", "--model", files["model"])
     assert scored.status == 0
     assert len(scored.out.splitlines()) == len(TALKS)
+
+
+def test_listed_lines_are_marked_in_the_threads(files: dict[str, Path]) -> None:
+    target = files["out"].parent / "threads.jsonl"
+    assert answer(files, "--lines", files["lines"], "--threads", target).status == 0
+    numbers = {t.thread_id: [m.message_id for m in t.messages] for t in read_threads(target)}
+    marked = {
+        (talk, number)
+        for talk, lines in read_coded_lines(target)
+        for number, is_marked in zip(numbers[talk], lines, strict=True)
+        if is_marked
+    }
+    assert marked == {("c1", 4), ("c1", 2)}
 
 
 def test_operating_point_and_threshold_are_chosen(files: dict[str, Path]) -> None:

@@ -17,7 +17,8 @@ from pools import few_samples
 
 from grooming_flag import DataError, FeatureExtractor, Message, Model, PolicyError, Thread
 from grooming_flag.evaluation import audits, protocol, robustness
-from grooming_flag.evaluation.perturbations import perturb
+from grooming_flag.evaluation.perturbations import PERTURBATIONS, perturb
+from grooming_flag.evaluation.perturbations import perturbation as robustness_perturbation
 from grooming_flag.evaluation.protocol import Scored, evaluate
 from grooming_flag.evaluation.robustness import template_figures
 from grooming_flag.fingerprints import Fingerprints
@@ -341,6 +342,49 @@ GENERATED = [
     *(thread("tea", "soup", thread_id=f"template/judging/picnic/{i}", label=0) for i in range(6)),
     *(thread("tea", "velvet", thread_id=f"template/training/harbour trip/{i}", label=1) for i in range(4)),
 ]
+
+
+def test_a_model_is_not_judged_on_generated_threads_that_it_was_trained_on() -> None:
+    made = [replace(t, thread_id=f"template/training/picnic/{t.thread_id}") for t in THREADS[:3]]
+    model = some_model(fingerprints=Fingerprints.of(made))
+    error = str(error_of(lambda: evaluate({**SOURCES, "made up": made}, model, at=0.5), DataError))
+    assert "made up" in error
+
+
+def test_generated_threads_alone_are_said_to_be_nothing_to_judge_on() -> None:
+    error = str(error_of(lambda: evaluate({"made up": GENERATED}, some_model(), at=0.5), DataError))
+    assert "10 generated ones" in error
+
+
+def test_two_systems_are_compared_each_at_its_own_point(compared: Row, plain: Row) -> None:
+    own = {
+        (f["measure"], f["slice"]): f["value"]
+        for f in compared["figures"]
+        if f["section"] == "comparison" and f["at"] == "each at its own point"
+    }
+    for measure in ("recall", "false-positive rate"):
+        mine = figure(compared, measure, at=compared["at"])["value"]
+        assert own[measure, "toy minus other"] == pytest.approx(mine - own[measure, "other"])
+
+
+def test_scores_of_other_threads_are_counted_in_a_note() -> None:
+    rows = [*(ScoreRow(t.thread_id, noisy(t)) for t in THREADS), ScoreRow("ghost", 1.0)]
+    assert any("1 threads that are not judged" in note for note in evaluate(SOURCES, Scored("toy", rows))["notes"])
+
+
+def test_a_perturbation_that_fails_is_named_without_the_text_that_it_failed_on() -> None:
+    @robustness_perturbation("fails here")
+    def fails(thread: Thread, rng: random.Random) -> Thread:
+        raise ValueError(thread.messages[0].text)
+
+    canary = [replace(THREADS[0], messages=[Message("left", CANARY)]), *THREADS[1:]]
+    try:
+        error = error_of(lambda: evaluate({"one": canary}, some_model(), at=0.5), DataError)
+    finally:
+        del PERTURBATIONS["fails here"]
+    assert "fails here" in str(error)
+    assert error.__context__ is None
+    assert CANARY not in str(error)
 
 
 def test_generated_threads_are_judged_by_themselves_whatever_file_they_are_in(plain: Row) -> None:

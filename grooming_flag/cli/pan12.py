@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +15,7 @@ from rich.table import Table
 from grooming_flag.artifact import load_model
 from grooming_flag.cli.options import ModelFolder, err, out
 from grooming_flag.errors import DataError
-from grooming_flag.io.pan12 import read_author_ids, read_line_ids, read_pan12
+from grooming_flag.io.pan12 import Line, read_author_ids, read_line_ids, read_pan12
 from grooming_flag.io.streams import whole_file
 from grooming_flag.io.threads import thread_writer
 from grooming_flag.policy import resolve
@@ -52,7 +52,7 @@ def pan12(
 
     listed = read_author_ids(authors)
     listed_lines = frozenset(read_line_ids(lines)) if lines else frozenset()
-    with err.status("reading and judging"), _copied(read_pan12(corpus, listed), threads) as conversations:
+    with err.status("reading and judging"), _copied(read_pan12(corpus, listed), threads, listed_lines) as conversations:
         answers = judge(loaded, conversations, point.name or point.threshold, listed_lines)
 
     name = point.name or f"threshold {point.threshold:g}"
@@ -102,8 +102,8 @@ def _keep(inputs: Sequence[Path | None], targets: Sequence[Path | None]) -> None
 
 
 @contextmanager
-def _copied(threads: Iterator[Thread], path: Path | None) -> Iterator[Iterator[Thread]]:
-    """Give the threads, each written to the file as it passes."""
+def _copied(threads: Iterator[Thread], path: Path | None, marked: Set[Line]) -> Iterator[Iterator[Thread]]:
+    """Give the threads, each written to the file as it passes, with its listed lines marked."""
     if path is None:
         yield threads
         return
@@ -111,7 +111,8 @@ def _copied(threads: Iterator[Thread], path: Path | None) -> Iterator[Iterator[T
 
         def written() -> Iterator[Thread]:
             for thread in threads:
-                write(thread)
+                lines = [(thread.thread_id, message.message_id) for message in thread.messages]
+                write(thread, [place for place, line in enumerate(lines) if line in marked])
                 yield thread
 
         yield written()

@@ -118,6 +118,8 @@ def _shortcuts(threads: Sequence[Thread], sources: Sequence[str], fold: NDArray[
     for name, measures in SHORTCUTS.items():
         columns = measured[:, [MEASURES.index(measure) for measure in measures]]
         trials.append(_Trial(name, f"sees only: {', '.join(measures)}", boosting, columns, parts))
+    if len(set(sources)) < 2:
+        return trials
     indicators = np.stack([_is_of(name, sources) for name in sorted(set(sources))], axis=1).astype(np.float64)
     return [*trials, _Trial("source", "sees only which source it is", LogisticRegression(), indicators, parts)]
 

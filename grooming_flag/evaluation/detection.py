@@ -203,8 +203,9 @@ def point_figures(pool: Pool, answers: Answers, seed: int = 0) -> list[Figure]:
         return np.array(found)
 
     labels = []
-    for at in answers.points:
-        labels += [Label("detection", name, "all", at, "thread", len(risky)) for name in ("precision", "F1", "F0.5")]
+    for at, flagged in zip(answers.points, masks, strict=True):
+        labels.append(Label("detection", "precision", "all", at, "thread", int(flagged.sum())))
+        labels += [Label("detection", name, "all", at, "thread", len(risky)) for name in ("F1", "F0.5")]
         for base_rate in BASE_RATES:
             where = (f"base rate {base_rate:g}", at)
             labels.append(Label("alerts", "alerts per 10,000 threads", *where, "thread", len(risky)))

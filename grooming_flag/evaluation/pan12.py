@@ -249,9 +249,11 @@ def _figure(
     if not n:
         return Figure(section, measure, "all", at, unit, None, None, None, n, hits)
     value = (v + w) * correct / (v * returned + w * relevant)
+    involved = int((counts @ weights > 0.0).sum())
     if value in (0.0, 1.0):
-        involved = int((counts @ weights > 0.0).sum())
         low, high = clopper_pearson(int(value) * involved, involved)
+    elif involved < 2:  # one author says nothing of others
+        low, high = 0.0, 1.0
     else:
         kinds, times = np.unique(counts, axis=0, return_counts=True)
         n_all = max(n_authors, len(counts))

@@ -53,7 +53,7 @@ TEMPLATES = "template/"
 """How the ids of generated threads begin."""
 
 EARLY_SUSPECT = 20
-FEW_CLUSTERS = 10
+FEW_CLUSTERS = 20
 SCORED_FPR = 1e-3
 """False-positive rate, on the judged threads, of the main point of a system that is known by its scores."""
 
@@ -163,7 +163,7 @@ def evaluate(
         figures += perturbation_figures(system, pool, answers, main, seed=seed, n_jobs=n_jobs, progress=progress)
         figures += template_figures(system, answers.points, seed=seed, n_jobs=n_jobs, progress=progress)
     else:
-        notes.append("Perturbations and templates need a system that can be asked: they are measured of models alone.")
+        notes.append("Perturbations, and templates that are not among the judged threads, need a model to be asked.")
     figures += _given_templates(system, generated, answers.points)
     try:
         figures += _audit_figures(pool, seed, n_jobs, step)
@@ -171,7 +171,8 @@ def evaluate(
         notes.append(f"No shortcut audits: {error}.")
     if against is not None:
         step("comparison", 0, 1)
-        figures += comparison_figures(pool, answers, _answers(against, pool, at)[0], seed)
+        other, their_main = _answers(against, pool, at)
+        figures += comparison_figures(pool, answers, other, (main, their_main), seed)
     return {
         "format": FORMAT,
         "library": __version__,
@@ -202,8 +203,10 @@ def _notes(system: System | None, sources: Mapping[str, Sequence[Thread]], allow
     """Return a note on threads that a model was trained on, which are refused unless allowed, or that have no score."""
     if isinstance(system, Scored):
         ids = {t.thread_id for threads in _apart(sources)[0].values() for t in threads}
-        missing = len(ids - {row.thread_id for row in system.rows})
-        return [f"{system.name} has no score of {missing} of {len(ids)} threads: never flagged."] if missing else []
+        scored = {row.thread_id for row in system.rows if not row.thread_id.startswith(TEMPLATES)}
+        missing, unknown = len(ids - scored), len(scored - ids)
+        notes = [f"{system.name} has no score of {missing} of {len(ids)} threads: never flagged."] if missing else []
+        return [*notes, f"{system.name} has scores of {unknown} threads that are not judged."] if unknown else notes
     if system is None:
         return []
     try:
@@ -225,8 +228,8 @@ def _doubts(pool: Pool, main: str) -> list[str]:
         n = len(set(pool.clusters[chosen]))
         if n < FEW_CLUSTERS:
             notes.append(
-                f"The {name} threads are of {n} persons or groups of connected authors, too few for intervals to rely "
-                "on. If author ids mean nothing beyond their thread, say so (--authors thread)."
+                f"The {name} threads are of {n} persons or groups of connected authors: so few that intervals over "
+                "them are too narrow. If author ids mean nothing beyond their thread, say so (--authors thread)."
             )
     return notes
 

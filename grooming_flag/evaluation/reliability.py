@@ -58,7 +58,11 @@ def calibration_figures(pool: Pool, answers: Answers, seed: int = 0) -> tuple[li
     labels = [Label("calibration", name, "all", "", "thread", n) for name in ("Brier score", "ECE")]
     for at, flagged in zip(answers.points, flags, strict=True):
         k = int(flagged.sum())
-        labels += [Label("calibration", name, "flagged", at, "thread", k) for name in AMONG_FLAGGED]
+        persons = len(set(pool.clusters[flagged]))
+        labels += [
+            Label("calibration", name, "flagged", at, "thread", k, persons if name == AMONG_FLAGGED[1] else None)
+            for name in AMONG_FLAGGED
+        ]
         labels += [Label("calibration", AFTER_SHIFT, f"base rate {rate:g}", at, "thread", k) for rate in BASE_RATES]
     intervals = resampled(statistics, pool, seed)
     mean_p, values = intervals.values[len(labels) :].reshape(2, -1)

@@ -78,6 +78,8 @@ def labeled(labels: Sequence[Label], intervals: Intervals) -> list[Figure]:
     """Return the first figures of the intervals with what they are."""
     figures = []
     for label, value, low, high in zip(labels, *intervals, strict=False):
+        if label.n < 2:  # one thread says nothing of others
+            low = high = np.nan
         if label.clusters is not None and value in (0.0, 1.0):
             low, high = clopper_pearson(int(value) * label.clusters, label.clusters)
         figures.append(Figure(*label[:5], as_number(value), as_number(low), as_number(high), label.n))

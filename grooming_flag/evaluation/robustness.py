@@ -9,6 +9,7 @@ import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
+from grooming_flag.errors import DataError
 from grooming_flag.evaluation.answers import Answers, Floats, answers_of
 from grooming_flag.evaluation.figures import Figure, share
 from grooming_flag.evaluation.metrics import clopper_pearson
@@ -112,8 +113,20 @@ def _flags(
 ) -> NDArray[np.bool_]:
     """Return which perturbed threads are flagged, shape (n_combinations, n_threads)."""
     PERTURBATIONS.update(known)  # another process has not registered those of the user
-    perturbed = ([perturb(thread, names, seed) for thread in threads] for names in combinations)
-    return np.stack([answers_of(model, threads).values >= threshold for threads in perturbed])
+    flags = []
+    for names in combinations:
+        perturbed = [_perturbed(thread, names, seed) for thread in threads]
+        flags.append(answers_of(model, perturbed).values >= threshold)
+    return np.stack(flags)
+
+
+def _perturbed(thread: Thread, names: Sequence[str], seed: int) -> Thread:
+    try:
+        return perturb(thread, names, seed)
+    except Exception as error:
+        what = " + ".join(names)
+        problem = f"perturbation {what} failed on thread {thread.thread_id} ({type(error).__name__})"
+    raise DataError(f"{problem}; try perturb() on that thread")  # the error itself may quote the thread
 
 
 def _template_values(model: Model, family: str, n: int, seed: int) -> Floats:

@@ -143,7 +143,7 @@ def read_scores(path: str | os.PathLike[str]) -> Iterator[ScoreRow]:
             row["evidence"] = [item.message_id for item in msgspec.convert(row, _Named).evidence]
             found = msgspec.convert(row, ScoreRow, strict=False)
         except msgspec.ValidationError as error:
-            raise DataError(f"{path}, {place}: {error}; see the format of scores in the README") from error
+            raise DataError(f"{path}, {place}: {error}; see the format of scores in docs/evaluation.md") from error
         for name in ("score", "probability"):
             value = getattr(found, name)
             if value is not None and not math.isfinite(value):

@@ -56,7 +56,9 @@ class _ZstdReader(io.RawIOBase):
 
 def check_readable(path: str | os.PathLike[str]) -> None:
     """Raise a DataError if there is no such file; ``-`` is standard input."""
-    if str(path) != "-" and (not Path(path).exists() or Path(path).is_dir()):
+    if str(path) != "-" and Path(path).is_dir():
+        raise DataError(f"{path}: cannot be read: it is a folder; name the files in it")
+    if str(path) != "-" and not Path(path).exists():
         raise DataError(f"{path}: cannot be read: there is no such file")
 
 

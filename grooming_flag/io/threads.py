@@ -6,7 +6,7 @@ import gzip
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -131,8 +131,8 @@ def read_coded_lines(path: str | os.PathLike[str]) -> Iterator[tuple[str, list[b
 
 
 @contextmanager
-def thread_writer(path: str | os.PathLike[str]) -> Iterator[Callable[[Thread], None]]:
-    """Give a function that writes one thread; the file takes its name when all are written.
+def thread_writer(path: str | os.PathLike[str]) -> Iterator[Callable[..., None]]:
+    """Give a function that writes one thread as `encode_thread` does; the file takes its name when all are written.
 
     Parameters
     ----------
@@ -141,18 +141,28 @@ def thread_writer(path: str | os.PathLike[str]) -> Iterator[Callable[[Thread], N
     """
     with whole_file(path) as raw, _compressed(raw, str(path)) as out:
 
-        def write(thread: Thread) -> None:
-            out.write(encode_thread(thread))
+        def write(thread: Thread, marked: Collection[int] = ()) -> None:
+            out.write(encode_thread(thread, marked))
 
         yield write
 
 
-def encode_thread(thread: Thread) -> bytes:
-    """Return a thread as a line of JSON, which `read_threads` takes back."""
+def encode_thread(thread: Thread, marked: Collection[int] = ()) -> bytes:
+    """Return a thread as a line of JSON, which `read_threads` takes back.
+
+    Parameters
+    ----------
+    thread : Thread
+    marked : collection of int
+        Places of messages that annotators marked, which `read_coded_lines` takes back.
+    """
+    row: Any = msgspec.to_builtins(thread) if marked else thread
+    for place in marked:
+        row["messages"][place]["codes"] = ["marked"]
     try:
-        return msgspec.json.encode(thread) + b"\n"
+        return msgspec.json.encode(row) + b"\n"
     except UnicodeEncodeError:  # lone surrogates, which the standard library escapes
-        return json.dumps(msgspec.to_builtins(thread)).encode() + b"\n"
+        return json.dumps(msgspec.to_builtins(row)).encode() + b"\n"
 
 
 def _compressed(raw: IO[bytes], name: str) -> AbstractContextManager[Any]:

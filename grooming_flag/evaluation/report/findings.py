@@ -88,7 +88,8 @@ def main_point(reading: Reading) -> str:
 
 def findings(reading: Reading) -> list[Finding]:
     """Return what a reader should know first; what was not measured is left out."""
-    parts = (_detection, _weakest, _robustness, _suspects, _evidence, _early, _probabilities, _shortcuts, _comparison)
+    first = (_detection, _weakest, _robustness, _templates, _suspects, _evidence)
+    parts = (*first, _early, _probabilities, _shortcuts, _comparison)
     return [finding for part in parts for finding in part(reading)]
 
 
@@ -132,6 +133,17 @@ def _robustness(reading: Reading) -> Iterator[Finding]:
         yield Finding("perturbations", "Most false alarms", text if more else "No perturbation adds to them.")
 
 
+def _templates(reading: Reading) -> Iterator[Finding]:
+    at = {"at": reading.main}
+    worst = highest(reading.of("templates", measure=FPR, **at))
+    shown = [figure for figure in reading.of("templates", measure="recall", **at) if figure.value is not None]
+    parts = [f"Of ordinary talk most of {worst.slice} is flagged, {in_full(worst)}"] if worst else []
+    parts += [f"of {figure.slice} {in_full(figure)}" for figure in shown]
+    if parts:
+        text = f"{'; '.join(parts)}. These test a mechanism, not detection quality."
+        yield Finding("templates", "Templates", text)
+
+
 def _suspects(reading: Reading) -> Iterator[Finding]:
     right = reading.of("suspects", measure="suspect named, of flagged", at=reading.main)
     least = lowest(right)
@@ -171,11 +183,11 @@ def _probabilities(reading: Reading) -> Iterator[Finding]:
 
 
 def _shortcuts(reading: Reading) -> Iterator[Finding]:
-    worst = highest(f for f in reading.of("audits", measure="ROC-AUC") if f.slice != "other sources")
-    if worst:
+    areas = [f for f in reading.of("audits", measure="ROC-AUC") if f.slice != "other sources" and f.value is not None]
+    if areas:
         text = (
-            f"A model that sees only {worst.slice}, no word, reaches ROC-AUC {estimate(worst)} (chance: 0.5). The "
-            "nearer to 1, the more of what is measured here may be how the data were gathered."
+            f"Models that see no word reach ROC-AUC {'; '.join(f'{f.slice} {estimate(f)}' for f in areas)} (chance: "
+            "0.5). The nearer to 1, the more of what is measured here may be how the data were gathered."
         )
         yield Finding("audits", "Shortcuts", text)
     unseen = reading.one("audits", measure="recall", slice="other sources", at=f"FPR 0.001 {SET_HERE}")
@@ -186,11 +198,15 @@ def _shortcuts(reading: Reading) -> Iterator[Finding]:
 
 
 def _comparison(reading: Reading) -> Iterator[Finding]:
-    recalls = [figure for figure in differences(reading) if figure.measure == "recall"]
-    figure = next((figure for figure in recalls if rate_set_here(figure.at) == "1 in 1,000"), None)
-    if figure:
-        text = f"{figure.slice}: recall {in_full(figure)} at a false-positive rate of 1 in 1,000; {verdict(figure)}."
-        yield Finding("comparison", "Comparison", text)
+    recalls = [f for f in differences(reading) if f.measure == "recall" and f.value is not None]
+    where = {rate_set_here(f.at) or f.at: f for f in recalls}
+    for name in ("1 in 1,000", "1 in 100", "each at its own point"):
+        if name in where:
+            figure = where[name]
+            at = name if name == figure.at else f"at a false-positive rate of {name}"
+            text = f"{figure.slice}: recall {in_full(figure)} {at}; {verdict(figure)}."
+            yield Finding("comparison", "Comparison", text)
+            return
 
 
 def differences(reading: Reading) -> list[Figure]:

@@ -147,7 +147,9 @@ class Writer:
     def _with_particle(self, text: str) -> str:
         draw = self._chance.random
         if self._starts and draw() < 0.3:
-            return f"{self._starts[int(draw() * len(self._starts))]} {text}"
+            start = self._starts[int(draw() * len(self._starts))]
+            is_i = text[:2] in ("I ", "I'")
+            return f"{start} {text if is_i else text[:1].lower() + text[1:]}"
         ends = self._asks if text[-1:] == "?" else self._ends
         if not ends:
             return text
