@@ -7,13 +7,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from time import perf_counter
 
 from grooming_flag.errors import DataError
 from grooming_flag.io.flat import is_flat, read_flat
 from grooming_flag.io.scores import encode_row, evidence_rows, score_row, score_writer
-from grooming_flag.io.streams import whole_file
+from grooming_flag.io.streams import check_not_input, whole_file
 from grooming_flag.io.threads import read_threads
 from grooming_flag.model import Model
 from grooming_flag.records import Assessment, Thread
@@ -88,10 +87,7 @@ def score_files(
     DataError
         If an input cannot be used, or the output is one of the inputs.
     """
-    for target in (output, bad_lines or "-"):
-        is_file = str(target) != "-" and Path(target).exists()
-        if is_file and any(Path(path).exists() and os.path.samefile(path, target) for path in inputs):
-            raise DataError(f"{target}: is an input too; write the output to another file")
+    check_not_input((output, bad_lines), inputs)
     start = perf_counter()
     summary = Summary()
     with ExitStack() as files:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 
-from grooming_flag import Message, Thread
-from grooming_flag.evaluation import resampling
+from grooming_flag import FeatureExtractor, Message, Thread
+from grooming_flag.evaluation import audits, protocol, resampling
 from grooming_flag.evaluation.answers import Answers, Replay
 from grooming_flag.evaluation.figures import Figure
 from grooming_flag.evaluation.pool import Pool
+from grooming_flag.evaluation.robustness import template_figures
 
 NEVER = float("-inf")
 
@@ -20,6 +22,14 @@ NEVER = float("-inf")
 def few_samples(patch: pytest.MonkeyPatch, n: int = 60) -> None:
     """Let intervals come of fewer samples than in earnest."""
     patch.setattr(resampling, "RESAMPLES", n)
+
+
+def small_evaluations(patch: pytest.MonkeyPatch, n: int) -> None:
+    """Let whole evaluations take few samples, few generated threads, one shortcut and a small table."""
+    few_samples(patch, n)
+    patch.setattr(protocol, "template_figures", partial(template_figures, n=5))
+    patch.setattr(audits, "SHORTCUTS", {"length": ("messages", "characters")})
+    patch.setattr(audits, "FeatureExtractor", partial(FeatureExtractor, 2**10))
 
 
 def pool_of(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import sys
@@ -24,11 +23,9 @@ from builders import (
     write_threads,
 )
 from cli import Ran, run
-from pools import few_samples
+from pools import small_evaluations
 
-from grooming_flag import FeatureExtractor, Message, Thread, save_model
-from grooming_flag.evaluation import audits, protocol
-from grooming_flag.evaluation.robustness import template_figures
+from grooming_flag import Message, Thread, save_model
 from grooming_flag.fingerprints import Fingerprints
 from grooming_flag.io.scores import encode_row, score_row
 from grooming_flag.segments import SegmentRule
@@ -41,10 +38,7 @@ MODEL = model_of_words(WEIGHTS, segment_rule=SegmentRule(12, 4), min_amount=5)
 @pytest.fixture(scope="module", autouse=True)
 def _small() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        few_samples(patch, 20)
-        patch.setattr(protocol, "template_figures", functools.partial(template_figures, n=5))
-        patch.setattr(audits, "SHORTCUTS", {"length": ("messages", "characters")})
-        patch.setattr(audits, "FeatureExtractor", functools.partial(FeatureExtractor, 2**10))
+        small_evaluations(patch, 20)
         yield
 
 

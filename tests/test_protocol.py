@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,14 +12,13 @@ import msgspec
 import numpy as np
 import pytest
 from builders import CANARY, COMMON, ORDINARY, PATTERN, error_of, labelled_threads, model_of_words, thread
-from pools import few_samples
+from pools import small_evaluations
 
-from grooming_flag import DataError, FeatureExtractor, Message, Model, PolicyError, Thread
-from grooming_flag.evaluation import audits, protocol, robustness
+from grooming_flag import DataError, Message, Model, PolicyError, Thread
+from grooming_flag.evaluation import protocol, robustness
 from grooming_flag.evaluation.perturbations import PERTURBATIONS, perturb
 from grooming_flag.evaluation.perturbations import perturbation as robustness_perturbation
 from grooming_flag.evaluation.protocol import Scored, evaluate
-from grooming_flag.evaluation.robustness import template_figures
 from grooming_flag.fingerprints import Fingerprints
 from grooming_flag.io.scores import ScoreRow
 from grooming_flag.segments import SegmentRule
@@ -45,10 +43,7 @@ SECTIONS_OF_MODELS = {
 @pytest.fixture(scope="module", autouse=True)
 def _small() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        few_samples(patch, 40)
-        patch.setattr(protocol, "template_figures", functools.partial(template_figures, n=5))
-        patch.setattr(audits, "SHORTCUTS", {"length": ("messages", "characters")})
-        patch.setattr(audits, "FeatureExtractor", functools.partial(FeatureExtractor, 2**10))
+        small_evaluations(patch, 40)
         yield
 
 

@@ -13,7 +13,7 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from grooming_flag.artifact import load_model
-from grooming_flag.cli.options import AuthorIds, ModelFolder, err
+from grooming_flag.cli.options import AuthorIds, ModelFolder, chosen_point, err
 from grooming_flag.errors import DataError, MissingExtraError
 from grooming_flag.io.scores import read_scores
 from grooming_flag.io.streams import whole_file
@@ -48,8 +48,7 @@ def evaluate(
         raise MissingExtraError(f"evaluate needs {', '.join(missing)}; pip install 'grooming-flag[report]'")
     if scores is not None and at is not None:
         raise typer.BadParameter("scores have no operating points; use --threshold", param_hint="--at")
-    if at is not None and threshold is not None:
-        raise typer.BadParameter("use --at or --threshold, not both")
+    chosen = chosen_point(at, threshold)
     if model is not None and scores is not None:
         raise typer.BadParameter("use --model or --scores, not both")
     if "-" in map(str, labelled):
@@ -72,7 +71,7 @@ def evaluate(
             sources,
             system,
             other,
-            at=at or "balanced" if threshold is None else threshold,
+            at=chosen,
             coded=coded,
             authors=authors,
             allow_seen=allow_seen,

@@ -10,6 +10,8 @@ import typer
 from rich.console import Console
 from typer.core import TyperCommand
 
+from grooming_flag.model import Model
+
 ModelFolder = Annotated[
     Path | None, typer.Option("--model", help="Model folder; by default the one that ships with the package.")
 ]
@@ -20,6 +22,20 @@ AuthorIds = Annotated[
         help="Whether author ids mean persons all through a file, or nothing beyond a thread.",
     ),
 ]
+
+
+def chosen_point(at: str | None, threshold: float | None) -> str | float:
+    """Return the operating point or the threshold, of which only one may be given; by default `balanced`."""
+    if at is not None and threshold is not None:
+        raise typer.BadParameter("use --at or --threshold, not both")
+    return threshold if threshold is not None else at or "balanced"
+
+
+def check_point(model: Model, at: str | None) -> None:
+    """Refuse the name of an operating point that the model has not."""
+    if at is not None and at not in model.operating_points:
+        raise typer.BadParameter(f"the model has {', '.join(sorted(model.operating_points))}", param_hint="--at")
+
 
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 9999)  # else cells are cut

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -13,10 +12,9 @@ import typer
 from rich.table import Table
 
 from grooming_flag.artifact import load_model
-from grooming_flag.cli.options import ModelFolder, err, out
-from grooming_flag.errors import DataError
+from grooming_flag.cli.options import ModelFolder, check_point, chosen_point, err, out
 from grooming_flag.io.pan12 import Line, read_author_ids, read_line_ids, read_pan12
-from grooming_flag.io.streams import whole_file
+from grooming_flag.io.streams import check_not_input, whole_file
 from grooming_flag.io.threads import thread_writer
 from grooming_flag.policy import resolve
 from grooming_flag.records import Thread
@@ -38,16 +36,14 @@ def pan12(
     from grooming_flag.evaluation.figures import format_figure
     from grooming_flag.evaluation.pan12 import author_figures, author_task, judge, line_figures, line_task
 
-    if at is not None and threshold is not None:
-        raise typer.BadParameter("use --at or --threshold, not both")
+    chosen = chosen_point(at, threshold)
     if threads is not None and not threads.name.endswith((".jsonl", ".jsonl.gz", ".jsonl.zst")):
         raise typer.BadParameter("name a .jsonl, .jsonl.gz or .jsonl.zst file", param_hint="--threads")
     loaded = load_model(model)
-    if at is not None and at not in loaded.operating_points:
-        raise typer.BadParameter(f"the model has {', '.join(sorted(loaded.operating_points))}", param_hint="--at")
-    point = resolve(threshold if threshold is not None else at or "balanced", loaded.operating_points)
+    check_point(loaded, at)
+    point = resolve(chosen, loaded.operating_points)
     submission, line_submission, metrics = (output / name for name in ("authors.txt", "lines.txt", "metrics.json"))
-    _keep((corpus, authors, lines), (submission, line_submission, metrics, threads))
+    check_not_input((submission, line_submission, metrics, threads), (corpus, authors, lines))
     output.mkdir(parents=True, exist_ok=True)
 
     listed = read_author_ids(authors)
@@ -92,13 +88,6 @@ def pan12(
         f"too little text; answers in {output}",
         markup=False,
     )
-
-
-def _keep(inputs: Sequence[Path | None], targets: Sequence[Path | None]) -> None:
-    existing = [path for path in inputs if path and path.exists()]
-    for target in targets:
-        if target and target.exists() and any(os.path.samefile(target, path) for path in existing):
-            raise DataError(f"{target}: is an input too; write the output elsewhere")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from grooming_flag.artifact import load_model
 from grooming_flag.batch import Summary, score_files
-from grooming_flag.cli.options import ModelFolder, err
+from grooming_flag.cli.options import ModelFolder, check_point, chosen_point, err
 from grooming_flag.io.flat import COLUMNS
 
 
@@ -41,12 +41,10 @@ def score(
         raise typer.BadParameter(
             "needs a file as --output, beside which it lists the bad lines", param_hint="--skip-bad"
         )
-    if at is not None and threshold is not None:
-        raise typer.BadParameter("use --at or --threshold, not both")
+    chosen = chosen_point(at, threshold)
     mapping = _mapping(columns)
     loaded = load_model(model)
-    if at is not None and at not in loaded.operating_points:
-        raise typer.BadParameter(f"the model has {', '.join(sorted(loaded.operating_points))}", param_hint="--at")
+    check_point(loaded, at)
     bad_lines = Path(f"{output}.bad.jsonl") if skip_bad else None
     shown = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*shown, console=err, transient=True, disable=not err.is_terminal) as bar:
@@ -59,7 +57,7 @@ def score(
             inputs,
             output,
             loaded,
-            threshold if threshold is not None else at or "balanced",
+            chosen,
             evidence=evidence,
             n_jobs=jobs,
             columns=mapping,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-import os
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -16,7 +14,7 @@ from rich.table import Table
 
 from grooming_flag.cli.options import AuthorIds, err, out
 from grooming_flag.errors import DataError
-from grooming_flag.io.streams import read_lines, whole_file
+from grooming_flag.io.streams import check_not_input, compressed, read_lines, whole_file
 from grooming_flag.io.threads import read_sources
 from grooming_flag.records import Thread
 
@@ -60,7 +58,7 @@ def split(
     with ExitStack() as files:
         files.enter_context(whole_file(output / "split.json")).write(json.dumps(summary, indent=2).encode() + b"\n")
         raw = [files.enter_context(whole_file(target)) for target in targets]
-        packed = [files.enter_context(gzip.GzipFile("", "wb", 6, file, mtime=0)) for file in raw]
+        packed = [files.enter_context(compressed(file, target)) for file, target in zip(raw, targets, strict=True)]
         lines = (line for path in labelled for _, line in read_lines(path))
         for line, number in zip(lines, fold.tolist(), strict=True):
             packed[number].write(line if line.endswith(b"\n") else line + b"\n")
@@ -74,8 +72,7 @@ def _check_folder(folder: Path, targets: Sequence[Path], labelled: Sequence[Path
     for path in labelled:
         if str(path) == "-":
             raise DataError("-: standard input cannot be read twice; write the threads to a file first")
-        if path.exists() and any(target.exists() and os.path.samefile(path, target) for target in targets):
-            raise DataError(f"{path}: is an input too; write the folds to another folder")
+    check_not_input(targets, labelled)
 
 
 def _linked(threads: Sequence[Thread], groups: Sequence[int]) -> dict[str, Any]:

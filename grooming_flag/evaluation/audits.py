@@ -18,9 +18,8 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from grooming_flag.errors import DataError
-from grooming_flag.evaluation.baselines import labels_of
 from grooming_flag.evaluation.form import MEASURES, form
-from grooming_flag.evaluation.splits import components, folds
+from grooming_flag.evaluation.splits import components, folds, labels_of
 from grooming_flag.features import FeatureExtractor
 from grooming_flag.records import Thread
 

@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 
 from grooming_flag.errors import DataError
 from grooming_flag.evaluation.form import form
-from grooming_flag.evaluation.splits import folds
+from grooming_flag.evaluation.splits import folds, labels_of
 from grooming_flag.records import Thread
 
 Threads = Sequence[Thread]
@@ -159,20 +159,6 @@ def fit_baseline(name: str, threads: Threads, seed: int) -> Pipeline:
     array([1, 0])
     """
     return BASELINES[name](seed).fit(threads, labels_of(threads))
-
-
-def labels_of(threads: Threads) -> NDArray[np.int64]:
-    """Return the label of each thread, shape (n_threads,).
-
-    Raises
-    ------
-    DataError
-        If a thread has none.
-    """
-    for thread in threads:
-        if thread.label is None:
-            raise DataError(f"thread {thread.thread_id} has no label; give it 0 or 1, or leave it out")
-    return np.array([thread.label for thread in threads], dtype=np.int64)
 
 
 def fitted_folds(

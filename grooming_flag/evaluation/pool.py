@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grooming_flag.errors import DataError
-from grooming_flag.evaluation.splits import AuthorIds, author_kinds, components
+from grooming_flag.evaluation.splits import AuthorIds, author_kinds, components, labels_of
 from grooming_flag.records import Thread
 
 
@@ -55,14 +55,12 @@ class Pool:
         names = np.array([name for name, of_source in sources.items() for _ in of_source], dtype=object)
         if len({thread.thread_id for thread in threads}) < len(threads):
             raise DataError("some threads have the same thread_id; give each its own")
-        for thread, name in zip(threads, names, strict=True):
-            if thread.label is None:
-                raise DataError(f"{name}: thread {thread.thread_id} has no label; give it 0 or 1, or leave it out")
+        labels = [labels_of(of_source, name) for name, of_source in sources.items()]
         return cls(
             threads,
             names,
             _clusters(sources, authors),
-            np.array([thread.label == 1 for thread in threads], dtype=bool),
+            np.concatenate([*labels, np.empty(0, np.int64)]) == 1,
             np.array([len(thread.messages) for thread in threads], dtype=np.int64),
         )
 

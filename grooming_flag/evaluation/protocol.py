@@ -39,7 +39,7 @@ from grooming_flag.evaluation.slices import (
     slice_figures,
     suspect_figures,
 )
-from grooming_flag.evaluation.splits import AuthorIds
+from grooming_flag.evaluation.splits import AuthorIds, labels_of
 from grooming_flag.io.scores import ScoreRow
 from grooming_flag.model import Model
 from grooming_flag.policy import resolve
@@ -274,14 +274,13 @@ def _given_templates(system: System, threads: Sequence[Thread], points: Mapping[
         return []
     answers = _asked(system, threads)
     families: dict[str, list[int]] = {}
+    labels = labels_of(threads).tolist()
     for i, thread in enumerate(threads):
-        if thread.label is None:
-            raise DataError(f"thread {thread.thread_id} has no label; give it 0 or 1, or leave it out")
         families.setdefault("/".join(thread.thread_id.split("/")[1:3]), []).append(i)
     return [
         figure
         for name, places in families.items()
-        for figure in family_figures(name, threads[places[0]].label or 0, answers.values[places], points)
+        for figure in family_figures(name, labels[places[0]], answers.values[places], points)
     ]
 
 

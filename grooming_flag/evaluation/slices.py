@@ -106,9 +106,9 @@ def suspect_figures(pool: Pool, answers: Answers) -> list[Figure]:
     return figures
 
 
-def found(pool: Pool, flagged: Mask, chosen: Mask, name: str, at: str, section: str = "slices") -> Figure:
+def found(pool: Pool, flagged: Mask, chosen: Mask, name: str, at: str) -> Figure:
     """Return the share of the chosen risky threads that are flagged, with its interval over persons."""
-    return share(section, RECALL, name, at, flagged[chosen], pool.clusters[chosen])
+    return share("slices", RECALL, name, at, flagged[chosen], pool.clusters[chosen])
 
 
 def by_source(pool: Pool, chosen: Mask) -> Iterator[tuple[str, Mask]]:

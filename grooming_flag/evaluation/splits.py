@@ -130,7 +130,9 @@ def folds(
     DataError
         If a thread has no label, or there would be a fold without threads of both labels.
     """
-    labels = _labels(threads)
+    labels = labels_of(threads).tolist()
+    if set(labels) != {0, 1}:
+        raise DataError(f"the threads have labels {sorted(set(labels))}; both 0 and 1 are needed")
     if groups is None:
         groups = components(threads, near=near_duplicates(threads))
     names, group = np.unique(groups, return_inverse=True)
@@ -187,15 +189,25 @@ def near_duplicates(threads: Sequence[Thread], min_similarity: float = 0.8) -> l
     return pairs
 
 
-def _labels(threads: Sequence[Thread]) -> list[int]:
-    labels = []
+def labels_of(threads: Sequence[Thread], source: str = "") -> NDArray[np.int64]:
+    """Return the label of each thread, shape (n_threads,).
+
+    Parameters
+    ----------
+    threads : sequence of Thread
+    source : str
+        Where they are from, for the error.
+
+    Raises
+    ------
+    DataError
+        If a thread has none.
+    """
     for thread in threads:
         if thread.label is None:
-            raise DataError(f"thread {thread.thread_id} has no label; give it 0 or 1, or leave it out")
-        labels.append(thread.label)
-    if set(labels) != {0, 1}:
-        raise DataError(f"the threads have labels {sorted(set(labels))}; both 0 and 1 are needed")
-    return labels
+            place = f"{source}: " if source else ""
+            raise DataError(f"{place}thread {thread.thread_id} has no label; give it 0 or 1, or leave it out")
+    return np.array([thread.label for thread in threads], dtype=np.int64)
 
 
 def _deal(shares: NDArray[np.float64], chance: NDArray[np.uint64], n_folds: int) -> NDArray[np.int64]:

@@ -88,11 +88,7 @@ def score_writer(path: str | os.PathLike[str]) -> Iterator[Callable[[Mapping[str
 
 @contextmanager
 def _parquet_writer(path: str | os.PathLike[str]) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("Parquet needs pyarrow; pip install 'grooming-flag[batch]'") from error
+    pyarrow = _pyarrow()
     text, number, whole, flag = pyarrow.string(), pyarrow.float64(), pyarrow.int64(), pyarrow.bool_()
     types = (text, number, number, flag, text, text, number, flag, whole, whole, text)
     evidence = {"message_id": text, "author": text, "contribution": number, "tactics": pyarrow.list_(text)}
@@ -186,11 +182,7 @@ def _csv_rows(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, Any
 
 
 def _parquet_rows(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("Parquet needs pyarrow; pip install 'grooming-flag[batch]'") from error
+    pyarrow = _pyarrow()
     number = 0
     try:
         for batch in pyarrow.parquet.ParquetFile(path).iter_batches():
@@ -199,6 +191,15 @@ def _parquet_rows(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str,
                 yield f"row {number}", row
     except pyarrow.ArrowException as error:
         raise DataError(f"{path}: cannot be read as Parquet ({type(error).__name__})") from error
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("Parquet needs pyarrow; pip install 'grooming-flag[batch]'") from error
+    return pyarrow
 
 
 def _is_missing(value: Any) -> bool:

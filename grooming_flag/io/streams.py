@@ -8,8 +8,8 @@ import os
 import stat
 import sys
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Any
 
@@ -60,6 +60,18 @@ def check_readable(path: str | os.PathLike[str]) -> None:
         raise DataError(f"{path}: cannot be read: it is a folder; name the files in it")
     if str(path) != "-" and not Path(path).exists():
         raise DataError(f"{path}: cannot be read: there is no such file")
+
+
+def check_not_input(
+    targets: Iterable[str | os.PathLike[str] | None], inputs: Iterable[str | os.PathLike[str] | None]
+) -> None:
+    """Raise a DataError if a file that is to be written is read too; None and ``-`` are no files."""
+    existing = [path for path in inputs if path is not None and Path(path).exists()]
+    for target in targets:
+        if target is None or str(target) == "-" or not Path(target).exists():
+            continue
+        if any(os.path.samefile(target, path) for path in existing):
+            raise DataError(f"{target}: is an input too; write the output elsewhere")
 
 
 def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:
@@ -151,3 +163,14 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     except BaseException:
         scratch.unlink()
         raise
+
+
+def compressed(raw: IO[bytes], path: str | os.PathLike[str]) -> AbstractContextManager[Any]:
+    """Return a file that writes to `raw`, compressed if the name ends in .gz or .zst; the same always to the same."""
+    if str(path).endswith(".gz"):
+        return gzip.GzipFile("", "wb", 6, raw, mtime=0)
+    if str(path).endswith(".zst"):
+        import zstandard  # kept out of the cold start
+
+        return zstandard.ZstdCompressor().stream_writer(raw, closefd=False)
+    return nullcontext(raw)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from grooming_flag.errors import DataError
-from grooming_flag.io.streams import check_readable, read_lines, whole_file
+from grooming_flag.io.streams import check_readable, compressed, read_lines, whole_file
 from grooming_flag.records import Identifier, Message, Thread
 
 
@@ -139,7 +138,7 @@ def thread_writer(path: str | os.PathLike[str]) -> Iterator[Callable[..., None]]
     path : path
         Compressed if the name ends in .gz or .zst; ``-`` for standard output. The same threads give the same bytes.
     """
-    with whole_file(path) as raw, _compressed(raw, str(path)) as out:
+    with whole_file(path) as raw, compressed(raw, path) as out:
 
         def write(thread: Thread, marked: Collection[int] = ()) -> None:
             out.write(encode_thread(thread, marked))
@@ -163,16 +162,6 @@ def encode_thread(thread: Thread, marked: Collection[int] = ()) -> bytes:
         return msgspec.json.encode(row) + b"\n"
     except UnicodeEncodeError:  # lone surrogates, which the standard library escapes
         return json.dumps(msgspec.to_builtins(row)).encode() + b"\n"
-
-
-def _compressed(raw: IO[bytes], name: str) -> AbstractContextManager[Any]:
-    if name.endswith(".gz"):
-        return gzip.GzipFile("", "wb", 6, raw, mtime=0)
-    if name.endswith(".zst"):
-        import zstandard  # kept out of the cold start
-
-        return zstandard.ZstdCompressor().stream_writer(raw, closefd=False)
-    return nullcontext(raw)
 
 
 def parse_time(value: float | str | None) -> float | None:

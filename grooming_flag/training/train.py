@@ -20,6 +20,7 @@ from grooming_flag.evaluation.figures import Figure
 from grooming_flag.evaluation.points import choose_operating_points
 from grooming_flag.evaluation.pool import Pool
 from grooming_flag.evaluation.slices import slice_figures, suspect_figures
+from grooming_flag.evaluation.splits import labels_of
 from grooming_flag.fingerprints import Fingerprints
 from grooming_flag.io.threads import read_sources
 from grooming_flag.model import Model
@@ -114,9 +115,7 @@ def train_files(
 def _read(paths: Sequence[Path]) -> list[Source]:
     sources = []
     for path, (name, threads) in zip(paths, read_sources(paths).items(), strict=True):
-        for thread in threads:
-            if thread.label is None:
-                raise DataError(f"{path}: thread {thread.thread_id} has no label; give it 0 or 1, or leave it out")
+        labels_of(threads, str(path))
         sources.append(Source(name, hashlib.sha256(path.read_bytes()).hexdigest(), threads))
     return sources
 
