@@ -5,16 +5,22 @@ The functions at the end do for each message or answer what Python itself does s
 
 One source runs compiled (Cython, pure-Python mode) and interpreted. It is THE definition of the features:
 
-* Each code point of a message is folded by the table of `grooming_flag.text`. White space ends a chunk. Of three or
-  more equal letters or digits in a row two remain in a chunk, and what follows its `MAX_CHUNK`-th remaining code
-  point is a chunk of its own.
+* Each code point of a message is folded by the table of `grooming_flag.text`. White space ends a chunk. Of equal
+  letters in a row one remains in a chunk, of digits and of ``w`` two, and what follows its `MAX_CHUNK`-th remaining
+  code point is a chunk of its own.
 * A chunk is masked, that is, becomes one word: `H` (handle) if it starts with ``@`` and a letter or digit; else `U`
   (URL) if it starts with ``ww.`` (what remains of ``www.``) or contains ``://``; else `E` (e-mail address) if it has
   an ``@`` that is not its first code point and later a ``.`` before a letter or digit. Further chunks up to white
   space are then ignored.
 * Other chunks split into words at whatever is neither letter nor digit, and a longer word every `MAX_WORD`.
+* What is spelt to pass unnoticed is also a word as it is meant. A chunk without asterisk that has digits but no fewer
+  letters ("h3llo"), or letters or digits on both sides of something else ("he.llo"), is also the word of its letters
+  in a row, with the digits ``4 3 1 0 5 7`` as ``a e i o s t`` and nothing else. Three or more chunks of one letter
+  each in a row ("h e l l o") are also the word of these letters. Of equal letters in a row one remains. Such a word
+  has 2 to `MAX_WORD` letters; of a chunk with more there is none, longer runs of letters are split.
 * The features of a message are its words, its pairs of neighbouring words, and the character n-grams of each
-  word with a space at both ends (the whole of it aside, which the word itself already says).
+  word with a space at both ends (the whole of it aside, which the word itself already says). A word as it is meant
+  makes pairs with the word before and the word after what it is made of.
 * The code points ``c`` of an n-gram hash to the polynomial ``sum(c[i] * P**(n - 1 - i))`` modulo 2**64, a pair of
   words to ``hash(first) * P**(MAX_WORD + 1) + hash(second)``. A feature falls in the bucket
   ``(g ^ g >> 32) * FINISHER % 2**64 >> 64 - bits`` with ``g = hash ^ seed of the family``.
@@ -41,17 +47,22 @@ EXPAND = cython.declare(cython.const[cython.uint], 5 << 24)
 CODEPOINT = cython.declare(cython.const[cython.uint], 0xFFFFFF)
 
 MAX_CHUNK = cython.declare(cython.const[cython.int], 256)
+MEANT = cython.declare(cython.const[cython.int], 257)  # where words as they are meant are, beside the chunk
+SPELT = cython.declare(cython.const[cython.int], 514)  # where the letters are that are chunks of their own
 MAX_WORD = cython.declare(cython.const[cython.int], 32)
 MAX_STAMP = cython.declare(cython.const[cython.int], 0x7FFFFFFF)
 BUFFER = cython.declare(cython.const[cython.int], 1024)  # few enough that a sum of so many weights fits 32 bits
-MOST = cython.declare(cython.const[cython.int], 400)  # features of one word: at most 390 n-grams, itself and a pair
+MOST = cython.declare(cython.const[cython.int], 400)  # features of one word: at most 390 n-grams, itself and two pairs
 
 SEPARATOR = cython.declare(cython.const[cython.uint], 0x80000000)  # marks what is no part of a word
 AT = cython.declare(cython.const[cython.uint], 0x80000040)
 COLON = cython.declare(cython.const[cython.uint], 0x8000003A)
 SLASH = cython.declare(cython.const[cython.uint], 0x8000002F)
+STAR = cython.declare(cython.const[cython.uint], 0x8000002A)
 DOT = cython.declare(cython.const[cython.uint], 0x8000002E)
 LETTER_W = cython.declare(cython.const[cython.uint], 0x77)
+ZERO = cython.declare(cython.const[cython.uint], 0x30)
+NINE = cython.declare(cython.const[cython.uint], 0x39)
 # what a scan writes
 SUMS = cython.declare(cython.const[cython.int], 0)
 POOLED = cython.declare(cython.const[cython.int], 1)
@@ -68,6 +79,8 @@ else:
     set_field = object.__setattr__
 
 compiled = cython.compiled
+
+LETTER_OF = (111, 105, 0, 101, 97, 115, 0, 116)  # o, i, none, e, a, s, none, t for 0 to 7
 
 
 @cython.final
@@ -104,10 +117,20 @@ class Scanner:
     _char_seed: cython.ulonglong
     # tables and scratch of the scanner itself, so that no pointer has to be fetched
     _ascii: cython.uint[256]  # entries of the folding table; 0 for bytes that are not ASCII
+    _plain: cython.uint[256]  # what these fold to, except that a digit stays itself
+    _letter_of: cython.uint[16]  # the letter that a digit looks like, or 0
     _powers: cython.ulonglong[34]
-    _chunk: cython.uint[256]  # the code points of the chunk so far
-    _at: cython.int[256]  # where they lie in the message
-    _prefix: cython.ulonglong[257]  # the hashes of the first 0, 1, ... of them
+    _chunk: cython.uint[548]  # the code points of the chunk so far, digits as they are
+    _at: cython.int[548]  # where they lie in the message
+    _prefix: cython.ulonglong[548]  # the hashes of the first 0, 1, ... of them, all digits as 0
+    _n_spelt: cython.Py_ssize_t
+    _n_spelt_chunks: cython.Py_ssize_t
+    _has_before: cython.bint  # the word before what a word as it is meant is made of
+    _before: cython.ulonglong
+    _before_start: cython.int
+    _has_meant: cython.bint  # the word as it is meant that the next word follows
+    _meant_word: cython.ulonglong
+    _meant_start: cython.int
     _buckets: cython.uint[1024]  # of features not counted yet: a loop over many fetches them side by side
     _n_buckets: cython.Py_ssize_t
     _touched: cython.int  # of no meaning, but kept, lest the C compiler leave out what fetches it
@@ -137,13 +160,17 @@ class Scanner:
         weights_view: cython.int[::1] = weights
         if not cython.compiled:
             self._ascii, self._powers = [0] * 256, [0] * (MAX_WORD + 2)
-            self._chunk, self._at, self._prefix = [0] * MAX_CHUNK, [0] * MAX_CHUNK, [0] * (MAX_CHUNK + 1)
+            self._plain, self._letter_of = [0] * 256, [0] * 16
+            self._chunk, self._at, self._prefix = [0] * 548, [0] * 548, [0] * 548
             self._buckets = [0] * BUFFER
-            self._n_buckets = 0
+            self._n_buckets = self._previous_word = self._previous_start = 0
         self._pages = pages
         self._blocks = blocks
         for i in range(128):
             self._ascii[i] = self._blocks[i]
+            self._plain[i] = i if ZERO <= i and i <= NINE else self._blocks[i] & CODEPOINT
+        for i in range(16):
+            self._letter_of[i] = LETTER_OF[i] if i < len(LETTER_OF) else 0
         self._pool = pool
         self._shift = 64 - bits
         self._word_ngrams = word_ngrams
@@ -263,6 +290,7 @@ class Scanner:
     def _message(self, i: cython.Py_ssize_t, stop: cython.Py_ssize_t) -> cython.void:
         """Fold the message and hand on its chunks."""
         codepoint: cython.uint
+        byte: cython.uint = 0x80
         code: cython.uint
         size: cython.int
         entry: cython.Py_ssize_t = 0  # next entry of the pool, while one code point folds to several
@@ -271,6 +299,8 @@ class Scanner:
         last: cython.uint = 0
         last_but_one: cython.uint = 0
         separators: cython.int = 0
+        is_zero: cython.int
+        digits: cython.int = 0
         position: cython.int = 0
         first: cython.Py_ssize_t = i  # plus the bytes that continue a code point: code point `i - first` begins at `i`
         limit: cython.Py_ssize_t
@@ -278,6 +308,9 @@ class Scanner:
         base: cython.ulonglong = self._powers[1]
         self._masked = False
         self._has_previous = False
+        self._has_meant = False
+        self._n_spelt = 0
+        self._n_spelt_chunks = 0
         while True:
             if entry < end_entry:
                 code = self._pool[entry]
@@ -290,8 +323,10 @@ class Scanner:
                     if code < LETTER:
                         break
                     codepoint = code & CODEPOINT
-                    if (codepoint ^ last) | (codepoint ^ last_but_one):  # one branch, seldom mispredicted
-                        self._chunk[n] = codepoint
+                    is_zero = codepoint == ZERO
+                    digits |= is_zero
+                    if (codepoint ^ last) | ((is_zero | (codepoint == LETTER_W)) & (codepoint != last_but_one)):
+                        self._chunk[n] = self._plain[self._text[i]]
                         self._at[n] = i - first
                         n += 1
                         prefix = (prefix * base + codepoint) & M64
@@ -302,7 +337,7 @@ class Scanner:
                 if i == stop:
                     continue
                 position = i - first
-                codepoint = self._text[i]
+                byte = codepoint = self._text[i]
                 i += 1
                 code = self._ascii[codepoint]
                 if codepoint >= 0x80:
@@ -330,31 +365,36 @@ class Scanner:
                 continue
             if code < PUNCTUATION or n == MAX_CHUNK:
                 if n > 0:
-                    self._end_chunk(n, separators)
+                    self._end_chunk(n, separators, digits)
                 n = 0
                 prefix = 0
                 last = 0
                 separators = 0
+                digits = 0
                 if code < PUNCTUATION:
                     self._masked = False
                     continue
             if code < LETTER:
                 codepoint |= SEPARATOR
                 separators |= 2 if codepoint == AT or codepoint == COLON or (codepoint == DOT and n == 2) else 1
-            elif codepoint == last and codepoint == last_but_one:
-                continue
-            self._chunk[n] = codepoint
+            else:
+                is_zero = codepoint == ZERO
+                digits |= is_zero
+                if codepoint == last and (codepoint == last_but_one or not (is_zero or codepoint == LETTER_W)):
+                    continue
+            self._chunk[n] = byte if codepoint == ZERO and byte < 0x80 else codepoint
             self._at[n] = position
             n += 1
             prefix = (prefix * base + codepoint) & M64
             self._prefix[n] = prefix
             last_but_one = last
             last = codepoint
+        self._end_spelt()
 
     @cython.cfunc
     @cython.nogil
     @cython.exceptval(check=False)
-    def _end_chunk(self, n: cython.Py_ssize_t, separators: cython.int) -> cython.void:
+    def _end_chunk(self, n: cython.Py_ssize_t, separators: cython.int, digits: cython.int) -> cython.void:
         """Split the chunk into words, unless it is masked or is a word.
 
         `separators` is 0 if there are none, and at least 2 if there are any by which a mask is known.
@@ -366,6 +406,12 @@ class Scanner:
         mask: cython.uint
         if self._masked:
             return
+        if n == 1 and separators == 0 and digits == 0:
+            self._spell()
+        else:
+            if self._n_spelt_chunks > 0:
+                self._end_spelt()
+            self._remember()
         if separators >= 2:
             mask = self._mask(n)
             if mask != 0:
@@ -379,6 +425,100 @@ class Scanner:
                     self._word(start, i, end if self._masked else i)
                 start = i + separates
             i += 1
+        if (separators != 0 or digits != 0) and not self._masked:
+            self._respell(n)
+
+    @cython.cfunc
+    @cython.nogil
+    @cython.exceptval(check=False)
+    def _remember(self) -> cython.void:
+        """Remember the word before what may be a word as it is meant."""
+        self._has_before = self._has_previous
+        self._before = self._previous_word
+        self._before_start = self._previous_start
+
+    @cython.cfunc
+    @cython.nogil
+    @cython.exceptval(check=False)
+    def _respell(self, n: cython.Py_ssize_t) -> cython.void:
+        """Add the word that a chunk with digits among letters, or with something between letters, is meant as."""
+        i: cython.Py_ssize_t
+        k: cython.Py_ssize_t = MEANT
+        c: cython.uint
+        n_letters: cython.int = 0
+        n_digits: cython.int = 0
+        gap: cython.bint = False
+        inner: cython.bint = False
+        for i in range(n):
+            c = self._chunk[i]
+            if c >= SEPARATOR:
+                if c == STAR:
+                    return
+                gap = n_letters + n_digits > 0
+                continue
+            inner |= gap
+            if ZERO <= c and c <= NINE:
+                n_digits += 1
+                c = self._letter_of[c - ZERO]
+                if c == 0:
+                    continue
+            else:
+                n_letters += 1
+            if k > MEANT and c == self._chunk[k - 1]:
+                continue
+            if k == MEANT + MAX_WORD:
+                return
+            self._chunk[k] = c
+            self._at[k] = self._at[i]
+            k += 1
+        if n_letters >= n_digits and (inner or n_digits > 0):
+            self._has_meant = self._meant(MEANT, k)
+
+    @cython.cfunc
+    @cython.nogil
+    @cython.exceptval(check=False)
+    def _spell(self) -> cython.void:
+        """Add the letter that is all of a chunk to those before it."""
+        k: cython.Py_ssize_t = SPELT + self._n_spelt
+        if self._n_spelt_chunks == 0:
+            self._remember()
+        self._n_spelt_chunks += 1
+        if self._n_spelt > 0 and self._chunk[0] == self._chunk[k - 1]:
+            return
+        if self._n_spelt == MAX_WORD:
+            self._meant(SPELT, k)
+            self._has_before = False
+            self._n_spelt = 0
+            k = SPELT
+        self._chunk[k] = self._chunk[0]
+        self._at[k] = self._at[0]
+        self._n_spelt += 1
+
+    @cython.cfunc
+    @cython.nogil
+    @cython.exceptval(check=False)
+    def _end_spelt(self) -> cython.void:
+        if self._n_spelt_chunks > 2:
+            self._has_meant = self._meant(SPELT, SPELT + self._n_spelt)
+        self._n_spelt = 0
+        self._n_spelt_chunks = 0
+
+    @cython.cfunc
+    @cython.nogil
+    @cython.exceptval(check=False)
+    def _meant(self, start: cython.Py_ssize_t, stop: cython.Py_ssize_t) -> cython.bint:
+        """Add the features of the word in ``_chunk[start:stop]``, of which no prefix is hashed yet, if it is one."""
+        i: cython.Py_ssize_t
+        if stop - start < 2:
+            return False
+        self._prefix[start] = 0
+        for i in range(start, stop):
+            self._prefix[i + 1] = (self._prefix[i] * self._powers[1] + self._chunk[i]) & M64
+        self._meant_word = self._features(start, stop, stop)
+        self._meant_start = self._at[start]
+        if self._has_before and self._word_ngrams > 1:
+            self._pair(self._before, self._meant_word, self._before_start, self._at[stop - 1] + 1)
+        return True
 
     @cython.cfunc
     @cython.nogil
@@ -390,7 +530,7 @@ class Scanner:
         if self._chunk[0] == AT and n > 1 and self._chunk[1] < SEPARATOR:
             return 72
         if n > 2 and self._chunk[0] == LETTER_W and self._chunk[1] == LETTER_W and self._chunk[2] == DOT:
-            return 85  # of the three letters in "www." two remain
+            return 85  # of the three letters of "www." two remain
         for i in range(n - 2):
             if self._chunk[i] == COLON and self._chunk[i + 1] == SLASH and self._chunk[i + 2] == SLASH:
                 return 85
@@ -405,12 +545,45 @@ class Scanner:
     @cython.nogil
     @cython.exceptval(check=False)
     def _word(self, start: cython.Py_ssize_t, stop: cython.Py_ssize_t, end: cython.Py_ssize_t) -> cython.void:
-        """Add the features of the word in ``_chunk[start:stop]``, which stands for ``_chunk[start:end]``.
+        """Add the features of the word in ``_chunk[start:stop]``, which stands for ``_chunk[start:end]``, and pairs."""
+        word: cython.ulonglong = self._features(start, stop, end)
+        if self._word_ngrams > 1:
+            if self._has_previous:
+                self._pair(self._previous_word, word, self._previous_start, self._at[end - 1] + 1)
+            if self._has_meant:
+                self._pair(self._meant_word, word, self._meant_start, self._at[end - 1] + 1)
+        self._has_meant = False
+        self._has_previous = True
+        self._previous_word = word
+        self._previous_start = self._at[start]
+
+    @cython.cfunc
+    @cython.inline
+    @cython.nogil
+    @cython.exceptval(check=False)
+    def _pair(
+        self, first: cython.ulonglong, second: cython.ulonglong, start: cython.int, stop: cython.int
+    ) -> cython.void:
+        self._buckets[self._n_buckets] = self._bucket(
+            ((first * self._powers[MAX_WORD + 1] + second) & M64) ^ self._pair_seed
+        )
+        self._n_buckets += 1
+        if self._emits != SUMS:
+            self._span_start = start
+            self._span_stop = stop
+            self._count()
+
+    @cython.cfunc
+    @cython.nogil
+    @cython.exceptval(check=False)
+    def _features(self, start: cython.Py_ssize_t, stop: cython.Py_ssize_t, end: cython.Py_ssize_t) -> cython.ulonglong:
+        """Add a word and its character n-grams, and return its hash; the places are those of `_word`.
 
         The hash of any run of code points is a difference of two prefix hashes, so nothing is hashed again.
         """
         word: cython.ulonglong = (self._prefix[stop] - self._prefix[start] * self._powers[stop - start]) & M64
-        pair: cython.ulonglong
+        if self._n_buckets > BUFFER - MOST:
+            self._count()
         self._buckets[self._n_buckets] = self._bucket(word ^ self._word_seed)
         self._n_buckets += 1
         if self._char_high > 0:
@@ -419,19 +592,7 @@ class Scanner:
             self._span_start = self._at[start]
             self._span_stop = self._at[end - 1] + 1
             self._count()
-        if self._word_ngrams > 1:
-            if self._has_previous:
-                pair = (self._previous_word * self._powers[MAX_WORD + 1] + word) & M64
-                self._buckets[self._n_buckets] = self._bucket(pair ^ self._pair_seed)
-                self._n_buckets += 1
-                if self._emits != SUMS:
-                    self._span_start = self._previous_start
-                    self._count()
-            self._has_previous = True
-            self._previous_word = word
-            self._previous_start = self._at[start]
-        if self._n_buckets > BUFFER - MOST:
-            self._count()
+        return word
 
     @cython.cfunc
     @cython.nogil

@@ -26,7 +26,7 @@ from grooming_flag.policy import OperatingPoint
 from grooming_flag.segments import SegmentRule
 from grooming_flag.text import FOLD_VERSION
 
-FORMAT = 1
+FORMAT = 2
 """Version of the folder's format. Raise it when an older library could misread what a newer one writes; keep a reader
 for every version that a released model has, and a test that reads one."""
 

@@ -1,11 +1,16 @@
-"""Score and amount of text to probability, at the base rate of a platform."""
+"""Score, amount of text and who drives it to probability, at the base rate of a platform."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from grooming_flag.errors import ModelError
+
+if TYPE_CHECKING:  # kept out of the cold start
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 def log_odds(probability: float) -> float:
@@ -27,13 +32,26 @@ def restate(probability: float, prior: float, new_prior: float) -> float:
     return sigmoid(log_odds(probability) - log_odds(prior) + log_odds(new_prior))
 
 
+class Inputs(NamedTuple):
+    """What probabilities of segments are made from, shape (n_segments,) each; see `Calibration.probability`."""
+
+    scores: NDArray[np.float64]
+    amounts: NDArray[np.int64]
+    leads: NDArray[np.float64]
+
+
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Platt scaling (Platt 1999) of the score, with a term for the amount of text and a prior of its own.
+    """Platt scaling (Platt 1999) of the score, with terms for the amount of text and for who drives it.
 
-    ``log-odds = slope * score + amount * log(1 + n) + intercept + log(prior / (1 - prior))``, where ``n`` is the number
-    of distinct weighted buckets in the segment. The first three terms are the log of a likelihood ratio, fitted where
-    risky and other threads are equally frequent at every amount of text: length by itself says nothing.
+    ``log-odds = slope * score + amount * log(1 + n) + root * sqrt(1 + n) + lead * max(d, 0) + no_lead * min(d, 0)
+    + intercept + log(prior / (1 - prior))``, where ``n`` is the number of distinct weighted buckets in the segment and
+    ``d`` the highest score that an author of it has in the attribution head. All but the last term are the log of a
+    likelihood ratio, fitted where risky and other threads are equally frequent at every amount of text: length by
+    itself says nothing.
+
+    The score is of all text together, so it also rises with what a partner writes. `no_lead` takes that back where
+    nobody writes like the side that drives: ordinary talk of young people, or the partner's side alone.
 
     Parameters
     ----------
@@ -42,24 +60,47 @@ class Calibration:
     amount, intercept : float
     prior : float
         Assumed share of risky threads, above 0 and below 1.
+    root, lead, no_lead : float
+        The last two not below 0.
     """
 
     slope: float = 1.0
     amount: float = 0.0
     intercept: float = 0.0
     prior: float = 0.5
+    root: float = 0.0
+    lead: float = 0.0
+    no_lead: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0.0 < self.prior < 1.0:
             raise ModelError(f"the prior is {self.prior!r}; use the share of risky threads, above 0 and below 1")
-        if not all(map(math.isfinite, (self.slope, self.amount, self.intercept))):
+        if not all(map(math.isfinite, astuple(self))):
             raise ModelError("the slope or another term of the calibration is not finite")
         if not self.slope > 0.0:
             raise ModelError(f"the slope of the calibration is {self.slope!r}; it must be above 0")
+        if self.lead < 0.0 or self.no_lead < 0.0:
+            raise ModelError("lead or no_lead of the calibration is below 0; who drives it must not speak against it")
 
-    def probability(self, score: float, n: int) -> float:
-        """Return the probability of a segment with this score and `n` distinct weighted buckets."""
-        return sigmoid(self.slope * score + self.amount * math.log1p(n) + self.intercept + log_odds(self.prior))
+    def probability(self, score: float, n: int, lead: float = 0.0) -> float:
+        """Return the probability of a segment.
+
+        Parameters
+        ----------
+        score : float
+        n : int
+            Distinct weighted buckets.
+        lead : float
+            Highest score that an author has in the attribution head, log-odds.
+        """
+        return sigmoid(
+            self.slope * score
+            + self.amount * math.log1p(n)
+            + self.root * math.sqrt(1.0 + n)
+            + (self.lead if lead > 0.0 else self.no_lead) * lead
+            + self.intercept
+            + log_odds(self.prior)
+        )
 
     def with_prior(self, prior: float) -> Calibration:
         """Return the same calibration at another prior."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from grooming_flag._kernel import record
-from grooming_flag.calibration import Calibration, sigmoid
+from grooming_flag.calibration import Calibration, Inputs, sigmoid
 from grooming_flag.errors import ModelError
 from grooming_flag.features import POOLED, FeatureExtractor, Packed, pack_by_author, pack_by_message
 from grooming_flag.policy import OperatingPoint, resolve
@@ -225,15 +225,16 @@ class Model:
             "fingerprints": self.fingerprints,
         }
 
-    def amounts_and_scores(
-        self, segments: Sequence[Sequence[Message]]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return the numbers of distinct weighted buckets and the scores of runs of messages, for calibration."""
+    def calibration_inputs(self, segments: Sequence[Sequence[Message]]) -> Inputs:
+        """Return what the probability of runs of messages is made from."""
         packed = pack_by_author(segments)
         sums = self._scanner.sums(packed)
         amounts = np.zeros(len(segments), dtype=np.int64)
         np.add.at(amounts, packed.segments, sums.new)
-        return amounts, (sums.pooled + self._intercept) * np.float64(self.step)
+        leads = np.full(len(segments), -np.inf)
+        np.maximum.at(leads, packed.segments, sums.own * (self.step * self.attribution_scale))
+        leads[np.isinf(leads)] = 0.0  # nobody wrote
+        return Inputs((sums.pooled + self._intercept) * np.float64(self.step), amounts, leads)
 
     def known_shares(self, segments: Sequence[Sequence[Message]]) -> NDArray[np.float64]:
         """Return which share of the distinct buckets of runs of messages has a weight, 0..1; 1 where there are none."""
@@ -243,8 +244,8 @@ class Model:
         np.add.at(all_, packed.segments, self._scanner.counts(packed).new)
         return np.divide(known, all_, out=np.ones(len(segments)), where=all_ > 0)
 
-    def running_sums(self, runs: Sequence[Sequence[Message]]) -> list[tuple[NDArray[np.int64], NDArray[np.float64]]]:
-        """Return what `amounts_and_scores` gives after each message of the runs, shape (n_messages,) each."""
+    def running_inputs(self, runs: Sequence[Sequence[Message]]) -> list[Inputs]:
+        """Return what `calibration_inputs` gives after each message of the runs."""
         packed = pack_by_message(runs)
         sums, buckets, _ = self._scanner.emit(packed, POOLED, with_spans=False)
         found = self.weights[buckets].astype(np.int64)
@@ -252,12 +253,34 @@ class Model:
         totals, amounts = (np.append(0, np.cumsum(column))[ends] for column in (found[:, 0], found.any(axis=1)))
         bounds = np.searchsorted(packed.segments, np.arange(len(runs) + 1)).tolist()
         return [
-            (
-                amounts[a + 1 : b + 1] - amounts[a],
+            Inputs(
                 (totals[a + 1 : b + 1] - totals[a] + self._intercept) * np.float64(self.step),
+                amounts[a + 1 : b + 1] - amounts[a],
+                leads,
             )
-            for a, b in pairwise(bounds)
+            for (a, b), leads in zip(pairwise(bounds), self._running_leads(runs), strict=True)
         ]
+
+    def _running_leads(self, runs: Sequence[Sequence[Message]]) -> Iterator[NDArray[np.float64]]:
+        of_author: dict[tuple[int, str], list[Message]] = {}
+        for i, run in enumerate(runs):
+            for message in run:
+                of_author.setdefault((i, message.author), []).append(message)
+        sums, buckets, _ = self._scanner.emit(pack_by_message(of_author.values()), POOLED, with_spans=False)
+        ends = np.append(0, np.cumsum(sums.new, dtype=np.int64))
+        totals = np.append(0, np.cumsum(self.weights[buckets, 1], dtype=np.int64))[ends].tolist()
+        places, start = {}, 0
+        for author, messages in of_author.items():
+            places[author] = iter(range(start + 1, start + len(messages) + 1)), totals[start]
+            start += len(messages)
+        for i, run in enumerate(runs):
+            now: dict[str, int] = {}
+            leads = np.empty(len(run))
+            for k, message in enumerate(run):
+                author_places, before = places[i, message.author]
+                now[message.author] = totals[next(author_places)] - before
+                leads[k] = max(now.values()) * (self.step * self.attribution_scale)
+            yield leads
 
     def own_scores(self, packed: Packed) -> NDArray[np.float64]:
         """Return the attribution score of each slot before `attribution_scale`, for calibration."""
@@ -315,7 +338,8 @@ class Model:
         point: OperatingPoint,
     ) -> Assessment:
         abstained = amount < self.min_amount
-        probability = None if abstained else self.calibration.probability(score, amount)
+        lead = authors[0].score if authors else 0.0
+        probability = None if abstained else self.calibration.probability(score, amount, lead)
         fields = (
             thread.thread_id,
             score,

@@ -90,7 +90,7 @@ def small_model(
         weights=weights,
         step=2.0**-13,
         intercept=-4321,
-        calibration=Calibration(0.7, -0.2, 0.4, 0.1),
+        calibration=Calibration(0.7, -0.2, 0.4, 0.1, root=0.05, lead=0.2, no_lead=0.6),
         attribution_scale=1.5,
         segment_rule=rule or SegmentRule(),
         min_amount=min_amount,

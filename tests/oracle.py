@@ -1,7 +1,8 @@
 """The feature definition once more: slow, obvious, and sharing nothing with the package but its data file.
 
 Read it from top to bottom: characters are folded (`fold`), folded characters make chunks (`chunks`), chunks make
-words (`words`), words make features (`features`). Up to there everything is readable text, so that
+words (`words`, and `meant` for those that are spelt to pass unnoticed), words make features (`features`). Up to there
+everything is readable text, so that
 
     >>> [f.texts for f in features("Hi @bob", Settings(char_ngrams=None))]
     [('hi',), ('H',), ('hi', 'H')]
@@ -20,7 +21,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from itertools import groupby, pairwise
+from itertools import accumulate, groupby, pairwise
 from typing import Any, NamedTuple
 
 MAX_CHUNK = 256  # folded characters
@@ -41,6 +42,8 @@ class Folded(NamedTuple):
     kind: str
     codepoint: int
     position: int
+    digit: str = "0"
+    """Of digits, which one it is, where it is one of ASCII."""
 
     @property
     def char(self) -> str:
@@ -89,7 +92,7 @@ def fold_codepoint(codepoint: int) -> tuple[tuple[str, int], ...]:
 def fold(text: str) -> list[Folded]:
     """Return the folded characters of a text; those of which nothing remains are left out."""
     return [
-        Folded(kind, codepoint, position)
+        Folded(kind, codepoint, position, char if char in "0123456789" else "0")
         for position, char in enumerate(text)
         for kind, codepoint in fold_codepoint(ord(char))
     ]
@@ -99,17 +102,18 @@ def fold(text: str) -> list[Folded]:
 
 
 def squeeze_into_chunks(run: Sequence[Folded]) -> list[list[Folded]]:
-    """Cut a run without white space into chunks of at most `MAX_CHUNK`, three or more equal letters made two.
+    """Cut a run without white space into chunks of at most `MAX_CHUNK`, of equal letters leaving one.
 
-    A letter that is dropped does not count towards the length of the chunk, and a chunk knows nothing of the one
-    before it: a run of equal letters that the cut divides leaves up to two on either side.
+    Of equal digits, and of w, two remain. A letter that is dropped does not count towards the length of the chunk, and
+    a chunk knows nothing of the one before it: a run of equal letters that the cut divides leaves some on either side.
     """
     chunks: list[list[Folded]] = [[]]
     for folded in run:
         if len(chunks[-1]) == MAX_CHUNK:
             chunks.append([])
-        before = [f.codepoint for f in chunks[-1][-2:]]
-        if not (folded.in_word and before == [folded.codepoint, folded.codepoint]):
+        how_many = 2 if folded.char in "0w" else 1
+        before = [f.codepoint for f in chunks[-1][-how_many:]]
+        if not (folded.in_word and before == [folded.codepoint] * how_many):
             chunks[-1].append(folded)
     return chunks
 
@@ -150,17 +154,84 @@ def words_of_chunk(chunk: Sequence[Folded]) -> list[Word]:
     return words
 
 
-def words(text: str) -> list[Word]:
-    """Return the words of a message in order, with U, E and H where they stand for a chunk."""
-    found = []
+def unmasked_chunks(text: str) -> list[list[Folded] | Word]:
+    """Return the chunks of a message in order, with a word U, E or H for one that is masked."""
+    found: list[list[Folded] | Word] = []
     for run in chunks(text):
         for chunk in run:
             letter = mask(chunk)
             if letter:
                 found.append(Word(letter, chunk[0].position, chunk[-1].position + 1))
                 break  # and what remains of a URL, an address or a handle that is too long for one chunk is dropped
-            found += words_of_chunk(chunk)
+            found.append(chunk)
     return found
+
+
+def words(text: str) -> list[Word]:
+    """Return the words of a message in order, with U, E and H where they stand for a chunk."""
+    found = []
+    for chunk in unmasked_chunks(text):
+        found += [chunk] if isinstance(chunk, Word) else words_of_chunk(chunk)
+    return found
+
+
+LETTERS_OF_DIGITS = dict(zip("431057", "aeiost", strict=True))
+
+
+class Meant(NamedTuple):
+    """A word as it is meant, and the words before and after what it is made of."""
+
+    word: Word
+    before: Word | None
+    after: Word | None
+
+
+def meant(text: str) -> list[Meant]:
+    """Return the words that are meant by what is spelt to pass unnoticed."""
+    found: list[Meant] = []
+    plain: list[list[Word]] = []  # of each chunk
+    made_of: list[tuple[list[Word], int, int]] = []  # words as they are meant, first chunk, one past the last one
+    letters: list[Folded] = []
+    for i, chunk in enumerate([*unmasked_chunks(text), []]):
+        plain.append([chunk] if isinstance(chunk, Word) else words_of_chunk(chunk))
+        if not isinstance(chunk, Word) and [f.kind for f in chunk] == ["letter"]:
+            letters += chunk
+            continue
+        if len(letters) >= 3:
+            made_of.append((written_together([(f.char, f.position) for f in letters]), i - len(letters), i))
+        letters = []
+        if not isinstance(chunk, Word):
+            made_of.append((respelt(chunk), i, i + 1))
+    every: list[Word | None] = [None, *(word for of_chunk in plain for word in of_chunk), None]
+    so_far = [0, *accumulate(len(of_chunk) for of_chunk in plain)]  # words before each chunk
+    for pieces, first, stop in made_of:
+        for k, word in enumerate(pieces):
+            if len(word.text) > 1:
+                before = every[so_far[first]] if k == 0 else None
+                after = every[so_far[stop] + 1] if k == len(pieces) - 1 else None
+                found.append(Meant(word, before, after))
+    return found
+
+
+def respelt(chunk: Sequence[Folded]) -> list[Word]:
+    """Return the word that is meant by a chunk such as "he.llo" or "h3llo", if it is such a one."""
+    kinds = "".join("l" if f.kind == "letter" else "d" if f.kind == "digit" else "." for f in chunk)
+    is_divided = re.search(r"[ld]\.+[ld]", kinds)
+    has_asterisk = any(f.char == "*" for f in chunk)  # which stands for a letter
+    if has_asterisk or kinds.count("l") < kinds.count("d") or not (is_divided or "d" in kinds):
+        return []
+    letters = [
+        (LETTERS_OF_DIGITS.get(f.digit, "") if f.kind == "digit" else f.char, f.position) for f in chunk if f.in_word
+    ]
+    pieces = written_together([(letter, position) for letter, position in letters if letter])
+    return pieces if len(pieces) == 1 else []
+
+
+def written_together(letters: Sequence[tuple[str, int]]) -> list[Word]:
+    """Return the word of these letters, a long one in pieces; of equal ones in a row the first remains."""
+    squeezed = [next(group) for _, group in groupby(letters, lambda one: one[0])]
+    pieces = [squeezed[i : i + MAX_WORD] for i in range(0, len(squeezed), MAX_WORD)]
+    return [Word("".join(letter for letter, _ in piece), piece[0][1], piece[-1][1] + 1) for piece in pieces]
 
 
 # --- features ----------------------------------------------------------------------------------------------------
@@ -193,13 +264,17 @@ def char_ngrams(word: str, shortest: int, longest: int) -> list[str]:
 def features(text: str, settings: Settings) -> list[Feature]:
     """Return the features of one message in readable form; those that occur twice are there twice."""
     message = words(text)
-    found = [Feature("word", (w.text,), (w.start, w.stop)) for w in message]
+    spelt = meant(text)
+    every = message + [one.word for one in spelt]
+    found = [Feature("word", (w.text,), (w.start, w.stop)) for w in every]
     if settings.word_ngrams == 2:
         found += [Feature("pair", (a.text, b.text), (a.start, b.stop)) for a, b in pairwise(message)]
+        neighbors = [pair for one in spelt for pair in ((one.before, one.word), (one.word, one.after))]
+        found += [Feature("pair", (a.text, b.text), (a.start, b.stop)) for a, b in neighbors if a and b]
     if settings.char_ngrams:
         found += [
             Feature("character", (ngram,), (w.start, w.stop))
-            for w in message
+            for w in every
             for ngram in char_ngrams(w.text, *settings.char_ngrams)
         ]
     return found

@@ -19,7 +19,7 @@ from safetensors.numpy import load, save
 from strategies import WORDS, threads
 
 from grooming_flag import Message, Model, ModelError, ModelIntegrityError, Thread, load_model, save_model
-from grooming_flag.artifact import bundled_model
+from grooming_flag.artifact import FORMAT, bundled_model
 from grooming_flag.features import FeatureExtractor
 from grooming_flag.segments import SegmentRule
 
@@ -296,7 +296,7 @@ def test_files_beside_those_of_the_model_are_not_looked_at(folder: Path) -> None
 # --- consistent sums, unusable contents --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("version", [2, 99, 0, None, "1"])
+@pytest.mark.parametrize("version", [FORMAT + 1, 99, 0, None, str(FORMAT)])
 def test_another_format_asks_for_an_upgrade(folder: Path, version: object) -> None:
     change_config(folder, lambda config: config.update(format=version))
     error = error_of(lambda: load_model(folder), ModelError)
@@ -306,7 +306,7 @@ def test_another_format_asks_for_an_upgrade(folder: Path, version: object) -> No
 
 
 def test_a_newer_format_may_have_other_settings(folder: Path) -> None:
-    (folder / "config.json").write_text('{"format": 2, "new": []}')
+    (folder / "config.json").write_text(f'{{"format": {FORMAT + 1}, "new": []}}')
     write_sums(folder)
     with pytest.raises(ModelError, match="upgrade"):
         load_model(folder)
@@ -326,6 +326,8 @@ def test_a_newer_format_may_have_other_settings(folder: Path) -> None:
         lambda config: config.update(intercept=0.5),
         lambda config: config["calibration"].update(prior=0.0),
         lambda config: config["calibration"].update(slope=-1.0),
+        lambda config: config["calibration"].update(no_lead=-1.0),
+        lambda config: config["calibration"].update(lead="x"),
         lambda config: config["calibration"].update(other=1.0),
         lambda config: config["segments"].update(max_messages="x"),
         lambda config: config["features"].update(n_features=2**9),
@@ -350,7 +352,7 @@ def test_a_seed_that_cannot_be_used_is_a_model_error(folder: Path, seed: int) ->
     assert str(folder) in str(error_of(lambda: load_model(folder), ModelError))
 
 
-@pytest.mark.parametrize("raw", [b"", b"[]", b"null", b"\xff", b'{"format": 1', b'{"format": 1}'])
+@pytest.mark.parametrize("raw", [b"", b"[]", b"null", b"\xff", b'{"format": 1', b'{"format": %d}' % FORMAT])
 def test_a_config_that_is_none_is_a_model_error(folder: Path, raw: bytes) -> None:
     (folder / "config.json").write_bytes(raw)
     write_sums(folder)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from builders import model_of_words, small_model, thread
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pools import NEVER, answers_with, few_samples, one, pool_of
 from strategies import conversations
@@ -82,12 +82,19 @@ def test_threads_without_messages_and_more_threads_than_a_batch_are_replayed() -
 
 
 @given(st.lists(conversations(max_size=8), max_size=4), st.booleans())
-def test_running_sums_are_those_of_each_beginning(backend: str, runs: list[list[Message]], sparse: bool) -> None:
-    model = small_model(sparse=sparse).replace()  # on this kernel
-    for (amounts, scores), run in zip(model.running_sums(runs), runs, strict=True):
-        expected = [model.amounts_and_scores([run[: k + 1]]) for k in range(len(run))]
-        assert amounts.tolist() == [int(of_one[0]) for of_one, _ in expected]
-        assert scores.tolist() == [float(of_one[0]) for _, of_one in expected]
+@example([[], [Message("a", "tea")], [Message(author, "the kettle") for author in "abacb"], []], False)
+def test_what_is_made_of_each_beginning_is_what_is_made_of_it_alone(
+    backend: str, runs: list[list[Message]], sparse: bool
+) -> None:
+    model = small_model(min_amount=0, sparse=sparse).replace()  # on this kernel
+    for found, run in zip(model.running_inputs(runs), runs, strict=True):
+        beginnings = [run[: k + 1] for k in range(len(run))]
+        for column, expected in zip(found, model.calibration_inputs(beginnings), strict=True):
+            assert column.tolist() == expected.tolist()
+        for beginning, score, amount, lead in zip(beginnings, *found, strict=True):
+            answer = model.assess(Thread("t", beginning))
+            assert (score, lead) == (answer.score, answer.authors[0].score)
+            assert model.calibration.probability(score, amount, lead) == answer.probability
 
 
 @given(timed_threads(), rules())

@@ -14,7 +14,7 @@ import pytest
 from builders import bundled, model_of_words, needs_bundled_model, small_model, thread
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
-from oracle import Settings, own_sums, pooled_sum
+from oracle import Settings, own_sums, pooled_buckets, pooled_sum, with_weight
 from strategies import CLUSTERS, WORDS, conversations, messages, texts, threads
 
 from grooming_flag import (
@@ -35,6 +35,7 @@ from grooming_flag.segments import SegmentRule
 MANY = SegmentRule(3, 1)  # so that short threads have several segments
 PRIORS = st.floats(1e-9, 1.0 - 1e-9)
 THRESHOLDS = st.floats(0.0, 1.0)
+AMOUNTS = st.integers(0, 10**6)
 SIZE = 1 if _kernel.compiled else 20  # large inputs are so many times smaller where the kernel is interpreted
 
 
@@ -345,7 +346,26 @@ def test_the_model_abstains_below_its_amount_of_distinct_weighted_buckets(found:
     assert (answer.probability is None) == answer.abstained
     assert answer.flagged == (not answer.abstained)
     if answer.probability is not None:
-        assert answer.probability == model.calibration.probability(answer.score, amount)
+        lead = max((risk.score for risk in answer.authors), default=0.0)
+        assert answer.probability == model.calibration.probability(answer.score, amount, lead)
+
+
+@given(st.lists(conversations(6), max_size=4), st.booleans())
+@example([[], [Message("a", "the kettle")], [Message("a", ""), Message("b", "tea"), Message("c", "garden")]], True)
+def test_a_probability_is_made_of_score_amount_and_highest_author_as_the_oracle_adds_them(
+    runs: list[list[Message]], sparse: bool
+) -> None:
+    model = small_model(min_amount=0, sparse=sparse)
+    found = model.calibration_inputs(runs)
+    assert [len(column) for column in found] == [len(runs)] * 3
+    for run, score, amount, lead in zip(runs, *(column.tolist() for column in found), strict=True):
+        pairs, settings = [(message.author, message.text) for message in run], settings_of(model)
+        own = [value * model.step * model.attribution_scale for value in own_sums(pairs, settings, model.weights)]
+        assert score == (pooled_sum(pairs, settings, model.weights) - 4321) * model.step
+        assert amount == len(with_weight(pooled_buckets(pairs, settings), model.weights))
+        assert lead == max(own, default=0.0)
+        answer = model.assess(Thread("t", run))
+        assert answer.probability == model.calibration.probability(score, amount, lead)
 
 
 def test_a_thread_without_messages_abstains() -> None:
@@ -464,30 +484,68 @@ def test_a_message_of_one_megabyte_is_assessed_and_explained() -> None:
 
 
 calibrations = st.builds(
-    Calibration, slope=st.floats(1e-3, 5.0), amount=st.floats(-2, 2), intercept=st.floats(-9, 9), prior=PRIORS
+    Calibration,
+    slope=st.floats(1e-3, 5.0),
+    amount=st.floats(-2, 2),
+    intercept=st.floats(-9, 9),
+    prior=PRIORS,
+    root=st.floats(-1, 1),
+    lead=st.floats(0, 5),
+    no_lead=st.floats(0, 5),
 )
 scores = st.one_of(st.floats(-1e4, 1e4), st.sampled_from([-1e4, 1e4, 0.0, -0.0, 709.0, -709.0, -745.2, 36.8]))
 
 
-@given(calibrations, scores, scores, st.integers(0, 10**6))
-def test_a_higher_score_never_means_a_lower_probability(calibration: Calibration, a: float, b: float, n: int) -> None:
-    low, high = (calibration.probability(score, n) for score in sorted([a, b]))
-    assert 0.0 <= low <= high <= 1.0
+@given(calibrations, st.lists(scores, min_size=2, max_size=2), st.lists(scores, min_size=2, max_size=2), AMOUNTS)
+def test_a_higher_score_or_author_never_means_a_lower_probability(
+    calibration: Calibration, of_thread: list[float], of_author: list[float], n: int
+) -> None:
+    low, high = sorted(of_thread)
+    less, more = sorted(of_author)
+    for lead in of_author:
+        assert 0.0 <= calibration.probability(low, n, lead) <= calibration.probability(high, n, lead) <= 1.0
+    for score in of_thread:
+        assert 0.0 <= calibration.probability(score, n, less) <= calibration.probability(score, n, more) <= 1.0
 
 
-@given(calibrations, st.sampled_from([1e4, 1e5]), st.integers(0, 10**6))
+@given(calibrations, st.floats(-5, 5), st.integers(0, 1000), st.floats(0.01, 5))
+def test_authors_on_either_side_of_zero_have_terms_of_their_own(
+    calibration: Calibration, score: float, n: int, lead: float
+) -> None:
+    without = replace(calibration, lead=0.0, no_lead=0.0)
+    neither = without.probability(score, n)
+    assert calibration.probability(score, n) == calibration.probability(score, n, 0.0) == neither
+    assert replace(calibration, lead=0.0).probability(score, n, lead) == neither
+    assert replace(calibration, no_lead=0.0).probability(score, n, -lead) == neither
+    assume(1e-6 < neither < 1 - 1e-6)
+    if calibration.lead > 0.01:
+        assert calibration.probability(score, n, lead) > neither
+    if calibration.no_lead > 0.01:
+        assert calibration.probability(score, n, -lead) < neither
+
+
+@given(calibrations, st.sampled_from([1e4, 1e5]), AMOUNTS)
 def test_extreme_scores_have_probabilities(calibration: Calibration, score: float, n: int) -> None:
     assert 0.0 <= calibration.probability(-score, n) <= calibration.probability(score, n) <= 1.0
     steep = replace(calibration, slope=5.0)
     assert (steep.probability(-score, n), steep.probability(score, n)) == (0.0, 1.0)
 
 
-@given(calibrations, st.floats(-5, 5), st.integers(0, 1000))
-def test_log_odds_are_linear_in_the_score(calibration: Calibration, score: float, n: int) -> None:
+@given(calibrations, st.floats(-5, 5), st.integers(0, 1000), st.floats(-5, 5))
+def test_log_odds_are_the_sum_of_the_terms(calibration: Calibration, score: float, n: int, lead: float) -> None:
     calibration = replace(calibration, prior=0.3)
-    expected = calibration.slope * score + calibration.amount * math.log(1 + n) + calibration.intercept + log_odds(0.3)
+    terms = [
+        calibration.slope * score,
+        calibration.amount * math.log(1 + n),
+        calibration.root * math.sqrt(1 + n),
+        calibration.lead * max(lead, 0.0),
+        calibration.no_lead * min(lead, 0.0),
+        calibration.intercept,
+        math.log(0.3 / 0.7),
+    ]
+    expected = math.fsum(terms)
     assume(abs(expected) < 15)
-    assert log_odds(calibration.probability(score, n)) == pytest.approx(expected, abs=1e-6)
+    assert log_odds(calibration.probability(score, n, lead)) == pytest.approx(expected, abs=1e-6)
 
 
 @given(st.floats(1e-12, 1 - 1e-12))
@@ -505,6 +563,20 @@ def test_a_prior_that_is_no_share_is_refused(prior: float) -> None:
 def test_a_slope_that_does_not_rise_is_refused(slope: float) -> None:
     with pytest.raises(ModelError, match="slope"):
         Calibration(slope)
+
+
+@pytest.mark.parametrize("name", ["lead", "no_lead"])
+@pytest.mark.parametrize("value", [-1e-9, -3.0])
+def test_an_author_who_would_speak_against_the_pattern_is_refused(name: str, value: float) -> None:
+    with pytest.raises(ModelError, match="below 0"):
+        Calibration(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["slope", "amount", "intercept", "root", "lead", "no_lead"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_terms_that_are_not_finite_are_refused(name: str, value: float) -> None:
+    with pytest.raises(ModelError, match="not finite"):
+        Calibration(**{name: value})
 
 
 @given(threads(), PRIORS, PRIORS)

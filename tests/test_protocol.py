@@ -25,6 +25,7 @@ from grooming_flag.segments import SegmentRule
 
 Sources = Mapping[str, Sequence[Thread]]
 Row = dict[str, Any]
+SIDES = ("suspects'", "partners'")
 WEIGHTS = {**dict.fromkeys(PATTERN, 1500), **dict.fromkeys(ORDINARY, -700), **dict.fromkeys(COMMON, -40)}
 SECTIONS_OF_MODELS = {
     "detection",
@@ -219,6 +220,46 @@ def test_what_is_said_after_the_first_messages_does_not_help_to_name_the_suspect
     assert [(one["hits"], one["n"]) for one in named] == [(0, 3), (3, 3)]
 
 
+def flagged_alone(model: Model, threads: Sequence[Thread], side: str, at: str) -> list[bool]:
+    """Return whether one side of each risky thread is flagged by itself, where there are two."""
+    flags = []
+    for t in threads:
+        of_suspects = [m for m in t.messages if m.author in t.suspects]
+        rest = [m for m in t.messages if m.author not in t.suspects]
+        if t.label and of_suspects and rest:
+            alone = of_suspects if side == "suspects'" else rest
+            flags.append(model.assess(replace(t, messages=alone), at=at).flagged)
+    return flags
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("at", ["balanced", "sensitive"])
+def test_each_side_of_risky_threads_is_judged_alone(of_model: Row, side: str, at: str) -> None:
+    for source, threads in SOURCES.items():
+        flags = flagged_alone(some_model(), threads, side, at)
+        one = figure(of_model, f"flagged, {side} side alone", source, at)
+        assert (one["section"], one["hits"], one["n"]) == ("suspects", sum(flags), len(flags))
+
+
+def test_threads_that_have_one_side_only_are_not_judged_by_their_sides() -> None:
+    threads = {t.thread_id: t for t in THREADS[:12]}
+    for name, author in (("t0", "left"), ("t2", "right")):
+        said = [m for m in threads[name].messages if m.author == author]
+        threads[name] = replace(threads[name], messages=said)
+    threads["t4"] = replace(threads["t4"], suspects=())
+    threads["t5"] = replace(threads["t5"], suspects=["left"])  # of a thread that is not risky
+    sources = {"one": list(threads.values()), "two": [replace(t, suspects=()) for t in THREADS[12:16]]}
+    model = model_of_words(dict.fromkeys(ORDINARY, 1500), min_amount=5)  # which partners say more of
+    found = [f for f in evaluate(sources, model)["figures"] if f["measure"].endswith("side alone")]
+    assert len(found) == len(SIDES) * len(model.operating_points)
+    for side in SIDES:
+        for at in model.operating_points:
+            (one,) = [f for f in found if (f["measure"], f["at"]) == (f"flagged, {side} side alone", at)]
+            flags = flagged_alone(model, sources["one"], side, at)
+            assert (one["slice"], one["hits"], one["n"]) == ("one", sum(flags), 3)
+    assert sum(f["hits"] for f in found if "partners'" in f["measure"]) > 0
+
+
 @pytest.mark.parametrize("name", ["leet", "letters-spaced", "messages-split"])
 def test_figures_of_perturbations_are_of_rewritten_threads_at_the_same_threshold(name: str, of_model: Row) -> None:
     model = some_model()
@@ -290,8 +331,10 @@ def test_a_model_and_its_own_scores_get_the_same_figures() -> None:
     shared = [key for key in theirs if key[0] in compared]
     assert {key[0] for key in shared} == compared
     assert all(agree(ours[key], theirs[key]) for key in shared)
-    missing = {key[1:3] for key in ours if key[0] in compared and key not in theirs and key[3] == "threshold 0.3"}
-    assert {name.split(":")[0] for _, name in missing} == {"unknown features"}
+    missing = [key for key in ours if key[0] in compared and key not in theirs and key[3] == "threshold 0.3"]
+    of_kinds, others = ([key for key in missing if (key[0] == "slices") == is_kind] for is_kind in (True, False))
+    assert {name.split(":")[0] for _, _, name, _ in of_kinds} == {"unknown features"}
+    assert {measure for _, measure, _, _ in others} == {f"flagged, {side} side alone" for side in SIDES}
 
 
 # --- nothing is dropped in silence -------------------------------------------------------------------------------

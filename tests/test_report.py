@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import html
 import json
 import os
 import re
@@ -318,8 +319,31 @@ def test_the_summary_has_the_numbers_of_the_metrics(metrics: Metrics) -> None:
     assert all(in_full(figure) in text for figure in main)
     lost = max((f for f in figures if f.measure == "recall lost" and "+" not in f.slice), key=lambda f: f.value or 0.0)
     assert f"Most recall is lost to {lost.slice}: {in_full(lost)}" in text
-    for topic in ("Worst ordinary talk", "Suspect", "First flag", "Live", "Shortcuts", "Comparison"):
+    for topic in ("Worst ordinary talk", "Suspect", "One side alone", "First flag", "Live", "Shortcuts", "Comparison"):
         assert f" {topic} " in text
+
+
+def test_what_each_side_alone_does_is_said_of_every_source_and_at_every_point(metrics: Metrics) -> None:
+    caption, topic = "<caption>Share flagged of one side of risky threads alone", "One side alone"
+    text = " ".join(render_summary(metrics).split())
+    for source in ("first", "second"):
+        suspects, partners = (
+            Figure(**row)
+            for side in ("suspects'", "partners'")
+            for row in metrics["figures"]
+            if (row["measure"], row["slice"], row["at"]) == (f"flagged, {side} side alone", source, "balanced")
+        )
+        assert suspects.value != partners.value
+        said = f"{in_full(suspects)} flagged by the suspects' side alone, {in_full(partners)} by the others'."
+        assert f"{source}: {said}" in text
+    (table,) = re.findall(rf"{caption}.*?</table>", render_html(metrics), re.DOTALL)
+    columns = re.findall(r"<th scope=\"col\"[^>]*>(?:<[^>]*>)*([^<]+)", table)[1:]
+    expected = [f"{side} side alone at {at}" for side in ("suspects'", "partners'") for at in metrics["points"]]
+    assert {html.unescape(column).strip() for column in columns} == {c for c in expected if "set here" not in c}
+    older = {**metrics, "figures": [f for f in metrics["figures"] if not f["measure"].endswith("side alone")]}
+    assert caption not in render_html(older)
+    assert topic not in render_summary(older)
+    assert "The right one in" in render_summary(older)
 
 
 def test_long_and_hostile_names_neither_widen_the_summary_nor_steer_a_terminal(metrics: Metrics) -> None:

@@ -22,6 +22,7 @@ BY_MESSAGE = (10, 20, 50)
 STREAM_FPR = 1e-3
 GRID = np.unique(np.round(np.logspace(0, 3, 40))).astype(np.int64)
 BATCH = 256
+Segment = tuple[float, int, float]
 
 
 def replay(model: Model, threads: Sequence[Thread]) -> list[Replay]:
@@ -38,20 +39,20 @@ def _replay_batch(model: Model, threads: Sequence[Thread]) -> Iterator[Replay]:
     runs = [
         thread.messages[start:stop] for thread, of in zip(threads, stops, strict=True) for start, stop in of.items()
     ]
-    sums = iter([tuple(column.tolist() for column in columns) for columns in model.running_sums(runs)])
+    sums = iter([tuple(column.tolist() for column in columns) for columns in model.running_inputs(runs)])
     for walk, of_thread in zip(walks, stops, strict=True):
         running = {start: next(sums) for start in of_thread}
         values = np.full(len(walk), -np.inf)
-        settled: list[tuple[float, int]] = []  # the strongest segment that can no longer change
+        settled: list[Segment] = []  # the strongest segment that can no longer change
         before = 0
         for i, (closed, start) in enumerate(walk):
             if closed > before:
                 settled = [_strongest([*settled, _at(running, before, closed)])]
                 before = closed
             last = [_at(running, a, b) for a, b in model.segment_rule.ends(closed, start, i + 1)]
-            score, amount = _strongest([*settled, *last])
+            score, amount, lead = _strongest([*settled, *last])
             if amount >= model.min_amount:
-                values[i] = model.calibration.probability(score, amount)
+                values[i] = model.calibration.probability(score, amount, lead)
         yield Replay(np.arange(1, len(walk) + 1), values)
 
 
@@ -63,12 +64,12 @@ def _stops(walk: Sequence[tuple[int, int]]) -> dict[int, int]:
     return stops
 
 
-def _at(running: dict[int, tuple[list[int], list[float]]], start: int, stop: int) -> tuple[float, int]:
-    amounts, scores = running[start]
-    return scores[stop - start - 1], amounts[stop - start - 1]
+def _at(running: dict[int, tuple[list[float], list[int], list[float]]], start: int, stop: int) -> Segment:
+    scores, amounts, leads = running[start]
+    return scores[stop - start - 1], amounts[stop - start - 1], leads[stop - start - 1]
 
 
-def _strongest(segments: Sequence[tuple[float, int]]) -> tuple[float, int]:
+def _strongest(segments: Sequence[Segment]) -> Segment:
     return max(segments, key=lambda of_one: of_one[0])  # the first one of equals, as in an assessment
 
 

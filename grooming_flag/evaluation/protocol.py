@@ -25,7 +25,7 @@ from grooming_flag.evaluation.detection import (
 )
 from grooming_flag.evaluation.early import early_figures, replay
 from grooming_flag.evaluation.evidence import Coded, evidence_figures, with_evidence
-from grooming_flag.evaluation.figures import Figure
+from grooming_flag.evaluation.figures import Figure, share
 from grooming_flag.evaluation.leaks import check_unseen
 from grooming_flag.evaluation.metrics import least_threshold
 from grooming_flag.evaluation.pool import Pool
@@ -154,6 +154,7 @@ def evaluate(
         if coded:
             answers = with_evidence(system, pool, answers, coded, main)
         figures += _early_suspects(system, pool)
+        figures += _one_side(system, pool, answers.points)
     figures += evidence_figures(pool, answers, coded or {}, main)
     of_early, by_message = early_figures(pool, answers, seed)
     figures += of_early
@@ -263,6 +264,30 @@ def _early_suspects(model: Model, pool: Pool) -> list[Figure]:
     beginnings = [replace(thread, messages=thread.messages[:EARLY_SUSPECT]) for thread in longer.threads]
     figures = suspect_figures(longer, replace(answers_of(model, beginnings), points={}))
     return [figure._replace(measure=f"suspect named after {EARLY_SUSPECT} messages, of all") for figure in figures]
+
+
+def _one_side(model: Model, pool: Pool, points: Mapping[str, float]) -> list[Figure]:
+    """Return how often one side of a risky thread alone is flagged: that of its suspects, and that of the others.
+
+    A model that flags the others' side as often detects whom the suspects write to, not what they do.
+    """
+    figures = []
+    two_sided = pool.only(pool.risky & np.array([_has_two_sides(thread) for thread in pool.threads], dtype=bool))
+    for of_suspects, name in ((True, "suspects'"), (False, "partners'")):
+        alone = [
+            replace(thread, messages=[m for m in thread.messages if (m.author in thread.suspects) == of_suspects])
+            for thread in two_sided.threads
+        ]
+        values = answers_of(model, alone).values
+        for at, threshold in points.items():
+            for source, chosen in by_source(two_sided, two_sided.risky):
+                hits, clusters = values[chosen] >= threshold, two_sided.clusters[chosen]
+                figures.append(share("suspects", f"flagged, {name} side alone", source, at, hits, clusters))
+    return figures
+
+
+def _has_two_sides(thread: Thread) -> bool:
+    return len({message.author in thread.suspects for message in thread.messages}) == 2
 
 
 def _given_templates(system: System, threads: Sequence[Thread], points: Mapping[str, float]) -> list[Figure]:

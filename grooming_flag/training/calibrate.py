@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from grooming_flag.calibration import Calibration
+from grooming_flag.calibration import Calibration, Inputs
 from grooming_flag.errors import DataError
 from grooming_flag.features import pack_by_author
 from grooming_flag.model import Model
 from grooming_flag.records import Thread
-from grooming_flag.training.samples import lengths_of_all_kinds, suspects_against_partners
+from grooming_flag.training.samples import Run, runs_of_all_kinds, suspects_against_partners
 
 BINS = 8
+WEIGHT_OF_SIDE = 0.2
+"""Of one side of a risky thread alone, where a risky thread has 1."""
 
 
-def fit_calibration(amounts: NDArray[np.int64], scores: NDArray[np.float64], risky: NDArray[np.bool_]) -> Calibration:
+class Unseen(NamedTuple):
+    """Labelled threads, and a model that was not trained on them."""
+
+    model: Model
+    threads: Sequence[Thread]
+    risky: NDArray[np.bool_]
+
+
+def fit_calibration(inputs: Inputs, risky: NDArray[np.bool_], is_side: NDArray[np.bool_]) -> Calibration:
     """Fit a calibration at prior 1/2 in which the amount of text by itself says nothing.
 
     Samples are weighted so that at every amount of text (by octiles of the risky ones) risky and other ones weigh the
@@ -27,28 +40,49 @@ def fit_calibration(amounts: NDArray[np.int64], scores: NDArray[np.float64], ris
 
     Parameters
     ----------
-    amounts, scores : ndarray, shape (n_samples,)
-        Distinct weighted buckets and log-odds.
-    risky : ndarray of bool, shape (n_samples,)
+    inputs : Inputs, of length n_samples
+    risky, is_side : ndarray of bool, shape (n_samples,)
+        Of what is one side of a risky thread alone, the suspects' counts as risky and the partners' does not.
     """
-    edges = np.quantile(amounts[risky], np.linspace(0.0, 1.0, BINS + 1)[1:-1])
+    whole = ~is_side
+    amounts = inputs.amounts
+    edges = np.quantile(amounts[whole & risky], np.linspace(0.0, 1.0, BINS + 1)[1:-1])
     cells = 2 * np.digitize(amounts, edges) + risky
-    counts = np.bincount(cells, minlength=2 * BINS)
-    weights = 1.0 / counts[cells]
+    counts = np.bincount(cells[whole], minlength=2 * BINS)
+    weights = 1.0 / np.maximum(counts, 1)[cells]
     weights[(counts.reshape(BINS, 2).min(axis=1) == 0)[cells // 2]] = 0.0  # nothing to compare with
-    if not weights.any():
+    if not weights[whole].any():
         raise DataError("risky threads and others have no amount of text in common to calibrate on; add threads")
-    columns = np.column_stack([scores, np.log1p(amounts)])
-    center, spread = columns.mean(axis=0), columns.std(axis=0)
-    spread[spread == 0.0] = 1.0
-    fitted = LogisticRegression(C=10.0, max_iter=1000).fit(
-        (columns - center) / spread, risky, sample_weight=weights * len(weights) / weights.sum()
-    )
-    slope, amount = fitted.coef_[0] / spread
-    if slope <= 0.0:
+    weights[is_side] = WEIGHT_OF_SIDE * weights[whole & risky].mean()
+    leads = inputs.leads
+    terms = [
+        inputs.scores,
+        np.log1p(amounts),
+        np.sqrt(1.0 + amounts),
+        np.maximum(leads, 0.0),
+        np.minimum(leads, 0.0),
+    ]
+    center, spread = np.mean(terms, axis=1), np.std(terms, axis=1)
+    spread[spread < 1e-9] = 1.0  # of what is the same everywhere, but for the last bits of a mean
+    columns = (np.column_stack(terms) - center) / spread
+
+    def fitted(used: list[int]) -> tuple[NDArray[np.float64], float]:
+        head = LogisticRegression(C=10.0, max_iter=1000)
+        head.fit(columns[:, used], risky, sample_weight=weights * len(weights) / weights.sum())
+        found = np.zeros(len(terms))
+        found[used] = head.coef_[0] / spread[used]
+        return found, float(head.intercept_[0] - found @ center)
+
+    coef, intercept = fitted([0, 1, 2, 3, 4])
+    if coef[3:].min() < 0.0:  # too few threads to learn who leads
+        coef, intercept = fitted([0, 1, 2] + [term for term in (3, 4) if coef[term] > 0.0])
+        coef[3:] = np.maximum(coef[3:], 0.0)
+    if coef[0] <= 0.0:  # too few to tell the score and who leads apart
+        coef, intercept = fitted([0, 1, 2])
+    if coef[0] <= 0.0:
         raise DataError("scores do not rise with risk on the calibration data: too little of it, or wrong labels?")
-    intercept = fitted.intercept_[0] - slope * center[0] - amount * center[1]
-    return Calibration(float(slope), float(amount), float(intercept))
+    slope, amount, root, lead, no_lead = coef.tolist()
+    return Calibration(slope, amount, intercept, root=root, lead=lead, no_lead=no_lead)
 
 
 def fit_attribution_scale(differences: NDArray[np.float64]) -> float:
@@ -61,27 +95,44 @@ def fit_attribution_scale(differences: NDArray[np.float64]) -> float:
     return scale if scale > 0.0 else 1.0
 
 
-def calibrate(model: Model, threads: Sequence[Thread], seed: int) -> Model:
-    """Return the model with its probabilities calibrated on labelled threads that it has not seen.
+def calibrate(model: Model, unseen: Sequence[Unseen], seed: int) -> Model:
+    """Return the model with its probabilities calibrated.
 
     Parameters
     ----------
     model : Model
         Its prior is kept.
-    threads : sequence of Thread
-        With labels, and suspects where known.
+    unseen : sequence of Unseen
+        The model itself on threads that it has not seen, or models of folds.
     seed : int
     """
-    risky = np.array([thread.label == 1 for thread in threads])
-    runs = lengths_of_all_kinds(threads, risky, model.segment_rule, np.random.default_rng(seed))
-    amounts, scores = model.amounts_and_scores(runs.messages)
+    rng = random.Random(seed)
+    inputs, risky, is_side, differences = [], [], [], []
+    for judge, threads, labels in unseen:
+        judge = judge.replace(attribution_scale=1.0)
+        runs, sources = runs_of_all_kinds(threads, labels, judge.segment_rule, rng)
+        sides, of_suspects = _sides_alone([thread for thread, label in zip(threads, labels, strict=True) if label])
+        inputs.append(judge.calibration_inputs([*runs, *sides]))
+        risky.append(np.concatenate([labels[sources], of_suspects]))
+        is_side.append(np.repeat([False, True], [len(runs), len(sides)]))
+        known = [i for i, source in enumerate(sources) if labels[source] and threads[source].suspects]
+        packed = pack_by_author(runs[i] for i in known)
+        own, other, _ = suspects_against_partners(packed, [threads[sources[i]].suspects for i in known])
+        sums = judge.own_scores(packed)
+        differences.append(sums[own] - sums[other])
     with threadpool_limits(1):  # the order of a sum decides its last bit
-        calibration = fit_calibration(amounts, scores, risky[runs.threads])
-    known = [i for i, source in enumerate(runs.threads) if risky[source] and threads[source].suspects]
-    packed = pack_by_author(runs.messages[i] for i in known)
-    own, other, _ = suspects_against_partners(packed, [threads[runs.threads[i]].suspects for i in known])
-    sums = model.own_scores(packed)
-    return model.replace(
-        calibration=calibration.with_prior(model.calibration.prior),
-        attribution_scale=fit_attribution_scale(sums[own] - sums[other]),
-    )
+        scale = fit_attribution_scale(np.concatenate(differences))
+        scores, amounts, leads = (np.concatenate(column) for column in zip(*inputs, strict=True))
+        fitted = fit_calibration(Inputs(scores, amounts, leads * scale), np.concatenate(risky), np.concatenate(is_side))
+    return model.replace(calibration=replace(fitted, prior=model.calibration.prior), attribution_scale=scale)
+
+
+def _sides_alone(threads: Sequence[Thread]) -> tuple[list[Run], NDArray[np.bool_]]:
+    """Return the suspects' and the other side of threads that have both, and which are the suspects'."""
+    sides: list[Run] = []
+    for thread in threads:
+        of_suspects = [message for message in thread.messages if message.author in thread.suspects]
+        rest = [message for message in thread.messages if message.author not in thread.suspects]
+        if of_suspects and rest:
+            sides += [of_suspects, rest]
+    return sides, np.arange(len(sides)) % 2 == 0

@@ -25,11 +25,12 @@ carry the evidence. **A flag is a request that a trained person look at a thread
 
 ## How it works
 Presence of words, word pairs and character {char_ngrams}-grams, hashed into {n_features} buckets;
-two columns of {bits}-bit weights: risk of the pooled text of a segment (at most {max_messages} messages), and own
-against partner's text for the suspect. {weighted} buckets have a weight; a bucket may have one only if n-grams of at
-least {floor} distinct authors fall in it (an author id counts once a thread; in the threads of one known person the
-suspects are one author and the others another). Below {min_amount} known features it abstains. No timing, time of day
-or message count is used.
+two columns of {bits}-bit weights: risk of the pooled text of a segment (at most {max_messages} messages), and the
+suspects' text against their partners'. {weighted} buckets have a weight. An n-gram took part in training only if at
+least {floor} distinct authors wrote it (an author id counts once a thread; in the threads of one known person the
+suspects are one author and the others another). Below {min_amount} known features the model abstains. A probability is
+made from the score, the amount of text, and how much any author writes like a suspect. No timing, time of day or
+message count is used.
 
 Trained with seed {seed} by grooming_flag {library}.
 

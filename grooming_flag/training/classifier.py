@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import csr_matrix
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
@@ -21,15 +21,8 @@ from grooming_flag.features import OWN, FeatureExtractor, pack_by_author
 from grooming_flag.model import Model
 from grooming_flag.records import Thread
 from grooming_flag.segments import SegmentRule
-from grooming_flag.training.calibrate import fit_attribution_scale, fit_calibration
-from grooming_flag.training.samples import (
-    Runs,
-    buckets_above_floor,
-    lengths_of_all_kinds,
-    mirrored,
-    segments_and_windows,
-    suspects_against_partners,
-)
+from grooming_flag.training.calibrate import Unseen, calibrate
+from grooming_flag.training.samples import Ngrams, Plan, Runs, attribution_runs, training_runs
 
 INT16 = np.iinfo(np.int16).max
 
@@ -38,7 +31,8 @@ class GroomingClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Two linear heads on presence features: is the thread risky, and which author drives it.
 
     Both are L2-penalised logistic regressions. The risk head is trained on the pooled text of segments and of random
-    windows; the attribution head on own text minus partner's text of risky threads with known suspects.
+    windows, some of them rewritten or padded (see `training_runs`); the attribution head on the suspects' own text
+    against their partners', in risky threads with known suspects.
 
     Parameters
     ----------
@@ -46,15 +40,11 @@ class GroomingClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         By default one with the features of the bundled model.
     C, attribution_C : float
         Inverse strength of the penalty, above 0.
-    windows : tuple of two ints
-        Random windows of each risky thread, and of each other thread.
-    window_messages : tuple of two ints
-        Shortest and longest window, in messages.
-    window_weight : float
-        Weight of a window where that of a segment is 1: the windows of a thread weigh about as much as itself.
+    plan : Plan, optional
+        How many random runs are taken of each thread.
     segment_rule : SegmentRule, optional
     floor : int
-        Privacy floor: a bucket has a weight only if n-grams of so many distinct authors fall in it.
+        Privacy floor: an n-gram takes part in training only if so many distinct authors wrote it.
     folds : int
         Person-disjoint folds for the calibration out of fold; 0 leaves the model uncalibrated.
     prior : float, optional
@@ -86,9 +76,7 @@ class GroomingClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         extractor: FeatureExtractor | None = None,
         C: float = 0.1,
         attribution_C: float = 0.03,
-        windows: tuple[int, int] = (4, 2),
-        window_messages: tuple[int, int] = (3, 120),
-        window_weight: float = 0.3,
+        plan: Plan | None = None,
         segment_rule: SegmentRule | None = None,
         floor: int = 10,
         folds: int = 3,
@@ -99,9 +87,7 @@ class GroomingClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.extractor = extractor
         self.C = C
         self.attribution_C = attribution_C
-        self.windows = windows
-        self.window_messages = window_messages
-        self.window_weight = window_weight
+        self.plan = plan
         self.segment_rule = segment_rule
         self.floor = floor
         self.folds = folds
@@ -166,102 +152,61 @@ class GroomingClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return tags
 
     def _fit(self, threads: Sequence[Thread], risky: NDArray[np.bool_]) -> Model:
+        model = self._heads(threads, risky)
+        if not self.folds:
+            return model
+        names, groups = np.unique([t.person or t.thread_id for t in threads], return_inverse=True)
+        if len(names) < self.folds:
+            raise DataError(f"{self.folds} folds need as many persons, but there are {len(names)}; use fewer folds")
+        unseen = []
+        for train, test in GroupKFold(self.folds).split(risky, risky, groups):
+            if len(np.unique(risky[train])) < 2:
+                raise DataError(f"a fold of {self.folds} has one class only; use fewer folds, or more persons")
+            fold = self._heads([threads[i] for i in train], risky[train])
+            unseen.append(Unseen(fold, [threads[i] for i in test], risky[test]))
+        return calibrate(model, unseen, self.random_state)
+
+    def _heads(self, threads: Sequence[Thread], risky: NDArray[np.bool_]) -> Model:
+        """Return a model that is not calibrated."""
         extractor = self.extractor or FeatureExtractor()
         rule = self.segment_rule or SegmentRule()
-        rng = np.random.default_rng(self.random_state)
-        known = buckets_above_floor(extractor, threads, self.floor)
-        runs = segments_and_windows(threads, risky, rule, self.windows, self.window_messages, rng)
-        rows = _only(extractor.rows(pack_by_author(runs.messages)), known)
-        weights = np.where(runs.is_window, self.window_weight, 1.0)
-        risk = self._risk_head(rows, risky[runs.threads], weights)
-        pairs = self._pairs(extractor, threads, risky, rule, known)
-        attribution = self._attribution_head(pairs[0])
-        heads = np.stack([risk.coef_[0], attribution], axis=1)
+        rng = random.Random(self.random_state)
+        ngrams = Ngrams(extractor, threads, self.floor)
+        runs = training_runs(threads, risky, rule, self.plan or Plan(), rng)
+        rows = ngrams.rows(pack_by_author(runs.messages))
+        head = LogisticRegression(C=self.C, max_iter=300)
+        head.fit(rows, risky[runs.threads], sample_weight=runs.weights)
+        known = [thread for thread, is_risky in zip(threads, risky, strict=True) if is_risky and thread.suspects]
+        attribution = self._attribution_head(known, attribution_runs(known, rule, self.plan or Plan(), rng), ngrams)
+        heads = np.stack([head.coef_[0], attribution], axis=1)
         step = 2.0 ** np.ceil(np.log2(max(np.abs(heads).max() / INT16, 2.0**-20)))
-        calibration, scale = Calibration(), 1.0
-        if self.folds:
-            names, groups = np.unique([t.person or t.thread_id for t in threads], return_inverse=True)
-            if len(names) < self.folds:
-                raise DataError(f"{self.folds} folds need as many persons, but there are {len(names)}; use fewer folds")
-            calibration = self._calibrate(extractor, threads, risky, rule, known, runs, rows, weights, groups, rng)
-            scale = self._attribution_scale(*pairs, groups)
         return Model(
             name="custom",
             extractor=extractor,
             weights=np.round(heads / step).astype(np.int16),
             step=float(step),
-            intercept=int(np.round(risk.intercept_[0] / step)),
-            calibration=calibration.with_prior(float(risky.mean()) if self.prior is None else self.prior),
-            attribution_scale=scale,
+            intercept=int(np.round(head.intercept_[0] / step)),
+            calibration=Calibration(prior=float(risky.mean()) if self.prior is None else self.prior),
+            attribution_scale=1.0,
             segment_rule=rule,
             min_amount=self.min_amount,
             operating_points={},
             lineage={},
         )
 
-    def _risk_head(
-        self, rows: csr_matrix, risky: NDArray[np.bool_], weights: NDArray[np.float64]
-    ) -> LogisticRegression:
-        return LogisticRegression(C=self.C, max_iter=300).fit(rows, risky, sample_weight=weights)
-
-    def _pairs(
-        self,
-        extractor: FeatureExtractor,
-        threads: Sequence[Thread],
-        risky: NDArray[np.bool_],
-        rule: SegmentRule,
-        known: NDArray[np.bool_],
-    ) -> tuple[csr_matrix, NDArray[np.int64]]:
-        """Return own-minus-partner rows of risky segments with known suspects, and the thread of each."""
-        sources = [i for i, thread in enumerate(threads) if risky[i] and thread.suspects]
-        segments = [(i, a, b) for i in sources for a, b in rule.split(threads[i].messages)]
-        packed = pack_by_author(threads[i].messages[a:b] for i, a, b in segments)
-        own, other, segment = suspects_against_partners(packed, [threads[i].suspects for i, _, _ in segments])
-        rows = _only(extractor.rows(packed, OWN), known)
-        return rows[own] - rows[other], np.array([i for i, _, _ in segments], dtype=np.int64)[segment]
-
-    def _attribution_head(self, differences: csr_matrix) -> NDArray[np.float64]:
-        if differences.shape[0] < 2:
-            return np.zeros(differences.shape[1])
+    def _attribution_head(self, threads: Sequence[Thread], runs: Runs, ngrams: Ngrams) -> NDArray[np.float64]:
+        """Return weights that are positive for what suspects write and negative for what their partners do."""
+        packed = pack_by_author(runs.messages)
+        sources = runs.threads[packed.segments]
+        by_suspect = np.array(
+            [who in threads[source].suspects for who, source in zip(packed.authors, sources, strict=True)], dtype=bool
+        )
+        if len(np.unique(by_suspect)) < 2:
+            return np.zeros(ngrams.n_buckets)
         head = LogisticRegression(C=self.attribution_C, fit_intercept=False, max_iter=300)
-        coef: NDArray[np.float64] = head.fit(*mirrored(differences)).coef_[0]
+        head.fit(ngrams.rows(packed, OWN), by_suspect, sample_weight=runs.weights[packed.segments])
+        coef: NDArray[np.float64] = head.coef_[0]
         return coef
-
-    def _calibrate(
-        self,
-        extractor: FeatureExtractor,
-        threads: Sequence[Thread],
-        risky: NDArray[np.bool_],
-        rule: SegmentRule,
-        known: NDArray[np.bool_],
-        runs: Runs,
-        rows: csr_matrix,
-        weights: NDArray[np.float64],
-        groups: NDArray[np.int64],
-        rng: np.random.Generator,
-    ) -> Calibration:
-        """Fit the calibration on scores of threads that the fold's own risk head has not seen."""
-        sample = lengths_of_all_kinds(threads, risky, rule, rng)
-        sample_rows = _only(extractor.rows(pack_by_author(sample.messages)), known)
-        scores = np.zeros(len(sample.threads))
-        for train, test in GroupKFold(self.folds).split(risky, risky, groups):
-            if len(np.unique(risky[train])) < 2:
-                raise DataError(f"a fold of {self.folds} has one class only; use fewer folds, or more persons")
-            fit, held_out = np.isin(runs.threads, train), np.isin(sample.threads, test)
-            head = self._risk_head(rows[fit], risky[runs.threads[fit]], weights[fit])
-            scores[held_out] = head.decision_function(sample_rows[held_out])
-        return fit_calibration(np.diff(sample_rows.indptr), scores, risky[sample.threads])
-
-    def _attribution_scale(
-        self, differences: csr_matrix, sources: NDArray[np.int64], groups: NDArray[np.int64]
-    ) -> float:
-        of_pair = groups[sources]
-        if len(np.unique(of_pair)) < self.folds:
-            return 1.0
-        scores = np.zeros(len(of_pair))
-        for train, test in GroupKFold(self.folds).split(of_pair, groups=of_pair):
-            scores[test] = differences[test] @ self._attribution_head(differences[train])
-        return fit_attribution_scale(scores)
 
 
 def _checked(X: Sequence[Thread]) -> Sequence[Thread]:
@@ -271,10 +216,3 @@ def _checked(X: Sequence[Thread]) -> Sequence[Thread]:
         if not isinstance(thread, Thread):
             raise DataError(f"X[{i}] is {type(thread).__name__}; X must be a sequence of Thread")
     return X
-
-
-def _only(rows: csr_matrix, known: NDArray[np.bool_]) -> csr_matrix:
-    """Return the rows without the buckets that may have no weight."""
-    kept = known[rows.indices]
-    indptr = np.concatenate([[0], np.cumsum(kept)])[rows.indptr]
-    return csr_matrix((rows.data[kept], rows.indices[kept], indptr), shape=rows.shape)

@@ -1,108 +1,224 @@
-"""What a model is trained on: segments, random windows, authors against partners, and the privacy floor."""
+"""What a model is trained on: segments, random windows of them as others might write them, and the privacy floor."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from grooming_flag.features import OWN, FeatureExtractor, Packed, pack_by_author
+from grooming_flag.evaluation.perturbations import perturb
+from grooming_flag.features import OWN, POOLED, FeatureExtractor, Packed, pack_by_author
 from grooming_flag.records import Message, Thread
 from grooming_flag.segments import SegmentRule
 
 Run = Sequence[Message]
 
+WINDOW_MESSAGES = (2, 120)  # shortest and longest window
+REWRITES = (
+    "leet", "letters-spaced", "letters-repeated", "letters-masked", "words-separated", "typing-errors",
+    "vowels-dropped", "abbreviations", "bare-text", "messages-split", "messages-merged",
+)  # fmt: skip
+"""Perturbations that the fold table does not undo."""
+PADDING = (0.25, 0.5, 0.5, 1.0)  # messages added for each that is there
+WEIGHT_OF_SEGMENT, WEIGHT_OF_WINDOW, WEIGHT_OF_REWRITTEN, WEIGHT_OF_PADDED = 1.0, 0.25, 1.0, 0.02
+NGRAM_BITS = 24
+
+
+class Plan(NamedTuple):
+    """How many random runs a training takes of each risky thread, and of each other thread."""
+
+    windows: tuple[int, int] = (6, 3)
+    rewritten: tuple[int, int] = (6, 2)
+    padded: int = 4
+    attribution: int = 2
+
 
 class Runs(NamedTuple):
-    """Runs of messages, the thread that each is from, and whether it is a random window of it."""
+    """Runs of messages, the thread that each is from, and its weight in training."""
 
     messages: list[Run]
     threads: NDArray[np.int64]
-    is_window: NDArray[np.bool_]
+    weights: NDArray[np.float64]
 
 
-def segments_and_windows(
-    threads: Sequence[Thread],
-    risky: NDArray[np.bool_],
-    rule: SegmentRule,
-    windows: tuple[int, int],
-    window_messages: tuple[int, int],
-    rng: np.random.Generator,
+def training_runs(
+    threads: Sequence[Thread], risky: NDArray[np.bool_], rule: SegmentRule, plan: Plan, rng: random.Random
 ) -> Runs:
-    """Return the segments of all threads and, from each longer thread, random windows of uniform length.
+    """Return what the risk head is trained on.
 
-    Windows teach the risk head little text: without them it is at home in whole threads only.
+    From each thread, and from the suspects' side alone of each risky thread where there is another one:
+
+    - its segments;
+    - windows of log-uniform length, without which the model is at home in whole threads only;
+    - rewritten segments and windows, each by a random perturbation, so that no way of writing is evidence by itself;
+    - if it is risky, padded ones: with messages of other threads in between, before or after, so that no amount of
+      ordinary talk outweighs the rest.
+    """
+    others = [t.messages for t, is_risky in zip(threads, risky, strict=True) if t.messages and not is_risky]
+    runs: list[tuple[Run, int, float]] = []
+    for i, thread in enumerate(threads):
+        kind = 0 if risky[i] else 1
+        for side in (thread, *_suspects_alone(thread)) if risky[i] else (thread,):
+            of_side = _segments_and_windows(side.messages, rule, plan.windows[kind], rng)
+            for _ in range(plan.rewritten[kind] if side.messages else 0):
+                of_side.append((_rewritten(side, rule, rng), WEIGHT_OF_REWRITTEN))
+            for _ in range(plan.padded if risky[i] and side.messages and others and rule.max_messages > 1 else 0):
+                padded = _padded(_part(side.messages, rule, rng), others, rule, rng)
+                of_side.append((padded, WEIGHT_OF_PADDED))
+            runs += [(run, i, weight) for run, weight in of_side]
+    return _runs(runs)
+
+
+def attribution_runs(threads: Sequence[Thread], rule: SegmentRule, plan: Plan, rng: random.Random) -> Runs:
+    """Return segments, windows and rewritten parts of threads with known suspects, for the attribution head."""
+    runs: list[tuple[Run, int, float]] = []
+    for i, thread in enumerate(threads):
+        of_thread = _segments_and_windows(thread.messages, rule, plan.attribution, rng)
+        for _ in range(plan.attribution if thread.messages else 0):
+            of_thread.append((_rewritten(thread, rule, rng), WEIGHT_OF_WINDOW))
+        runs += [(run, i, weight) for run, weight in of_thread]
+    return _runs(runs)
+
+
+def _runs(runs: Sequence[tuple[Run, int, float]]) -> Runs:
+    sources = np.array([source for _, source, _ in runs], dtype=np.int64)
+    return Runs([run for run, _, _ in runs], sources, np.array([weight for _, _, weight in runs], dtype=np.float64))
+
+
+def _segments_and_windows(
+    messages: Run, rule: SegmentRule, n_windows: int, rng: random.Random
+) -> list[tuple[Run, float]]:
+    windows = (_window(messages, rule, rng) for _ in range(n_windows))
+    return [
+        *((messages[a:b], WEIGHT_OF_SEGMENT) for a, b in rule.split(messages)),
+        *((window, WEIGHT_OF_WINDOW) for window in windows if len(window) < len(messages)),
+    ]
+
+
+def _suspects_alone(thread: Thread) -> Iterator[Thread]:
+    own = [message for message in thread.messages if message.author in thread.suspects]
+    if 0 < len(own) < len(thread.messages):
+        yield replace(thread, messages=own)
+
+
+def _window(messages: Run, rule: SegmentRule, rng: random.Random) -> Run:
+    """Return a random window of log-uniform length, or all messages where they are few."""
+    low, high = (min(length, rule.max_messages) for length in WINDOW_MESSAGES)
+    length = int(math.exp(rng.uniform(math.log(low), math.log(max(min(len(messages), high), low) + 1))))
+    start = rng.randint(0, max(len(messages) - length, 0))
+    return messages[start : start + length]
+
+
+def _part(messages: Run, rule: SegmentRule, rng: random.Random) -> Run:
+    """Return by even chances a window, or as many messages as a segment may have."""
+    if rng.random() < 0.5:
+        return _window(messages, rule, rng)
+    start = rng.randint(0, max(len(messages) - rule.max_messages, 0))
+    return messages[start : start + rule.max_messages]
+
+
+def _rewritten(thread: Thread, rule: SegmentRule, rng: random.Random) -> Run:
+    """Return a part of the thread as somebody else might write it."""
+    part = replace(thread, messages=_part(thread.messages, rule, rng))
+    return perturb(part, [rng.choice(REWRITES)], rng.getrandbits(32)).messages[: rule.max_messages]
+
+
+def _padded(messages: Run, others: Sequence[Run], rule: SegmentRule, rng: random.Random) -> Run:
+    """Return the messages with runs of other threads, by the same authors: strewn in, or all before or after.
+
+    Of many messages the first are taken, as many as a segment has room for with all that is added to them.
+    """
+    share = rng.choice(PADDING)
+    messages = messages[: int(rule.max_messages / (1.0 + share))]
+    n_added = max(round(len(messages) * share), 1)
+    authors = list(dict.fromkeys(message.author for message in messages))
+    added: list[Message] = []
+    while len(added) < n_added:
+        other = rng.choice(others)
+        start = rng.randrange(max(len(other), 1))
+        run = other[start : start + min(n_added - len(added), rng.randint(1, 30))]
+        added += [Message(rng.choice(authors), message.text) for message in run]
+    if rng.random() < 0.5:
+        return [*messages, *added] if rng.random() < 0.5 else [*added, *messages]
+    places = sorted([(rng.random() * len(messages), message) for message in added], key=lambda of_one: of_one[0])
+    padded = list(messages)
+    for place, message in reversed(places):
+        padded.insert(int(place), message)
+    return padded
+
+
+def runs_of_all_kinds(
+    threads: Sequence[Thread], risky: NDArray[np.bool_], rule: SegmentRule, rng: random.Random
+) -> tuple[list[Run], NDArray[np.int64]]:
+    """Return segments, random windows of log-uniform length and rewritten parts, and the threads that they are from.
+
+    A calibration on them holds for any amount of text, and does not take one way of writing for granted.
+    """
+    runs: list[Run] = []
+    sources: list[int] = []
+    for i, thread in enumerate(threads):
+        of_thread = [thread.messages[a:b] for a, b in rule.split(thread.messages)]
+        longest = min(len(thread.messages), rule.max_messages) + 1.0
+        for _ in range(6 if risky[i] else 1):
+            length = int(math.exp(rng.uniform(0.0, math.log(longest))))
+            start = rng.randint(0, max(len(thread.messages) - length, 0))
+            of_thread.append(thread.messages[start : start + length])
+        of_thread += [_rewritten(thread, rule, rng) for _ in range(8 if risky[i] else 2) if thread.messages]
+        runs += of_thread
+        sources += [i] * len(of_thread)
+    return runs, np.array(sources, dtype=np.int64)
+
+
+class Ngrams:
+    """The n-grams that may have a weight: those of enough distinct authors.
+
+    They are told apart by `NGRAM_BITS` bits of their hash, far more than the buckets of a model have: an n-gram of few
+    authors takes no part in training, not even through others that share its bucket.
 
     Parameters
     ----------
-    windows : tuple of two ints
-        How many of each risky thread, and of each other thread.
-    window_messages : tuple of two ints
-        Shortest and longest window.
+    extractor : FeatureExtractor
+    threads : sequence of Thread
+        An author id counts once a thread, since ids may mean another person elsewhere; in the threads of one `person`
+        all suspects count as one author, and all others as one.
+    floor : int
+        Least number of authors.
     """
-    low, high = window_messages
 
-    def lengths(n: int, is_risky: bool) -> list[int]:
-        return [int(rng.integers(low, high + 1)) for _ in range(windows[0 if is_risky else 1] if n > low else 0)]
+    def __init__(self, extractor: FeatureExtractor, threads: Sequence[Thread], floor: int) -> None:
+        bits = max(NGRAM_BITS, extractor.n_features.bit_length() - 1)
+        self.n_buckets = extractor.n_features
+        self._shift = bits + 1 - extractor.n_features.bit_length()
+        self._scanner = FeatureExtractor(**{**extractor.get_params(), "n_features": 1 << bits}).scanner()
+        packed = pack_by_author(thread.messages for thread in threads)
+        rows = self._scanner.rows(packed, OWN)
+        ids: dict[tuple[str | None, str | bool], int] = {}
+        owners = np.empty(len(packed.authors), dtype=np.int64)
+        for slot, (i, author) in enumerate(zip(packed.segments, packed.authors, strict=True)):
+            thread = threads[i]
+            is_suspect = author in thread.suspects
+            owner = (thread.person, is_suspect) if thread.person else (thread.thread_id, author)
+            owners[slot] = ids.setdefault(owner, len(ids))
+        pairs = (np.repeat(owners, np.diff(rows.indptr)) << bits) + rows.indices
+        ngrams = np.unique(pairs) & ((1 << bits) - 1)
+        self.known = np.bincount(ngrams, minlength=1 << bits) >= floor
 
-    return _runs(threads, risky, rule, lengths, rng)
-
-
-def lengths_of_all_kinds(
-    threads: Sequence[Thread], risky: NDArray[np.bool_], rule: SegmentRule, rng: np.random.Generator
-) -> Runs:
-    """Return the segments and random windows of log-uniform length, for a calibration at every amount of text."""
-
-    def lengths(n: int, is_risky: bool) -> list[int]:
-        longest = min(n, rule.max_messages) + 1.0
-        return [int(np.exp(rng.uniform(0.0, np.log(longest)))) for _ in range(6 if is_risky else 1)]
-
-    return _runs(threads, risky, rule, lengths, rng)
-
-
-def _runs(
-    threads: Sequence[Thread],
-    risky: NDArray[np.bool_],
-    rule: SegmentRule,
-    lengths: Callable[[int, bool], list[int]],
-    rng: np.random.Generator,
-) -> Runs:
-    messages: list[Run] = []
-    sources: list[int] = []
-    is_window: list[bool] = []
-    for i, thread in enumerate(threads):
-        runs = [thread.messages[a:b] for a, b in rule.split(thread.messages)]
-        n_segments, n = len(runs), len(thread.messages)
-        for length in lengths(n, bool(risky[i])):
-            start = int(rng.integers(0, max(n - length, 0) + 1))
-            runs.append(thread.messages[start : start + length])
-        messages += runs
-        sources += [i] * len(runs)
-        is_window += [place >= n_segments for place in range(len(runs))]
-    return Runs(messages, np.array(sources, dtype=np.int64), np.array(is_window, dtype=bool))
-
-
-def buckets_above_floor(extractor: FeatureExtractor, threads: Sequence[Thread], floor: int) -> NDArray[np.bool_]:
-    """Return which buckets hold n-grams of at least `floor` distinct authors, shape (n_features,).
-
-    An author id counts once a thread, since ids may mean another person elsewhere; in the threads of one `person`
-    all suspects count as one author, and all others as one.
-    """
-    packed = pack_by_author(thread.messages for thread in threads)
-    rows = extractor.rows(packed, OWN)
-    ids: dict[tuple[str | None, str | bool], int] = {}
-    owners = np.empty(len(packed.authors), dtype=np.int64)
-    for slot, (i, author) in enumerate(zip(packed.segments, packed.authors, strict=True)):
-        thread = threads[i]
-        is_suspect = author in thread.suspects
-        owner = (thread.person, is_suspect) if thread.person else (thread.thread_id, author)
-        owners[slot] = ids.setdefault(owner, len(ids))
-    pairs = np.repeat(owners, np.diff(rows.indptr)) * extractor.n_features + rows.indices
-    buckets = np.unique(pairs) % extractor.n_features
-    return np.bincount(buckets, minlength=extractor.n_features) >= floor
+    def rows(self, packed: Packed, by: int = POOLED) -> csr_matrix:
+        """Return what `FeatureExtractor.rows` does, of these n-grams alone."""
+        rows = self._scanner.rows(packed, by)
+        kept = self.known[rows.indices]
+        indptr = np.concatenate([[0], np.cumsum(kept)])[rows.indptr]
+        shape = (rows.shape[0], self.n_buckets)
+        folded = csr_matrix((rows.data[kept], rows.indices[kept] >> self._shift, indptr), shape=shape)
+        folded.sum_duplicates()
+        folded.data[:] = 1.0
+        return folded
 
 
 def suspects_against_partners(packed: Packed, suspects: Sequence[Sequence[str]]) -> tuple[NDArray[np.int64], ...]:
@@ -124,11 +240,3 @@ def suspects_against_partners(packed: Packed, suspects: Sequence[Sequence[str]])
         other += rest * len(suspected)
     first, second = np.array(own, dtype=np.int64), np.array(other, dtype=np.int64)
     return first, second, packed.segments[first].astype(np.int64)
-
-
-def mirrored(differences: csr_matrix) -> tuple[csr_matrix, NDArray[np.int64]]:
-    """Return the rows, every second one negated, and the sign of each: two balanced classes."""
-    signs = np.where(np.arange(differences.shape[0]) % 2 == 0, 1, -1)
-    rows = differences.copy()
-    rows.data *= np.repeat(signs, np.diff(rows.indptr))
-    return rows, signs

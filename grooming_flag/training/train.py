@@ -25,7 +25,7 @@ from grooming_flag.fingerprints import Fingerprints
 from grooming_flag.io.threads import read_sources
 from grooming_flag.model import Model
 from grooming_flag.records import Thread
-from grooming_flag.training.calibrate import calibrate
+from grooming_flag.training.calibrate import Unseen, calibrate
 from grooming_flag.training.card import model_card
 from grooming_flag.training.classifier import GroomingClassifier
 
@@ -88,12 +88,14 @@ def train_files(
     sources, dev_sources = _read(labelled), _read(dev)
     if not dev_sources:
         sources, dev_sources = _hold_out(sources)
+    _check_labels(sources, dev_sources)
     _check_disjoint(sources, dev_sources)
     threads = [thread for source in sources for thread in source.threads]
     classifier = GroomingClassifier(folds=0, prior=prior, random_state=seed)
     classifier.fit(threads, np.array([thread.label for thread in threads]))
     dev_threads = [thread for source in dev_sources for thread in source.threads]
-    model = calibrate(classifier.to_model(folder.name), dev_threads, seed)
+    model = classifier.to_model(folder.name)
+    model = calibrate(model, [Unseen(model, dev_threads, labels_of(dev_threads, "development") == 1)], seed)
     pool = Pool.of({source.name: source.threads for source in dev_sources})
     answers = answers_of(model, pool.threads)
     points = choose_operating_points(pool, answers, "development threads")
@@ -151,6 +153,9 @@ def _check_disjoint(sources: Sequence[Source], dev_sources: Sequence[Source]) ->
             raise DataError(f"{source.name}: has persons that training threads have too; split by person")
         if any(thread.thread_id in trained_on for thread in source.threads):
             raise DataError(f"{source.name}: has thread ids that training threads have too; measure on other threads")
+
+
+def _check_labels(sources: Sequence[Source], dev_sources: Sequence[Source]) -> None:
     labels: Mapping[str, set[int | None]] = {
         "training": {t.label for s in sources for t in s.threads},
         "development": {t.label for s in dev_sources for t in s.threads},

@@ -151,6 +151,13 @@ def _suspects(reading: Reading) -> Iterator[Finding]:
         hits, n = sum(figure.hits or 0 for figure in right), sum(figure.n for figure in right)
         where = f"; least in {least.slice}, {in_full(least)}" if len(right) > 1 else f" {interval(least)}"
         yield Finding("suspects", "Suspect", f"The right one in {hits:,}/{n:,} flagged risky threads{where}.")
+    for partners in reading.of("suspects", measure="flagged, partners' side alone", at=reading.main):
+        suspects = reading.one(
+            "suspects", measure="flagged, suspects' side alone", slice=partners.slice, at=reading.main
+        )
+        if suspects:
+            text = f"{in_full(suspects)} flagged by the suspects' side alone, {in_full(partners)} by the others'."
+            yield Finding("suspects", "One side alone", f"{partners.slice}: {text}")
 
 
 def _evidence(reading: Reading) -> Iterator[Finding]:

@@ -171,12 +171,16 @@ def _early(reading: Reading) -> list[Table]:
 
 def _suspects(reading: Reading) -> list[Table]:
     def column(figure: Figure) -> str:
-        what = figure.measure.removeprefix("suspect named").strip(", ")
+        what = figure.measure.removeprefix("suspect named").removeprefix("flagged").strip(", ")
         return what if figure.at == "any" else f"{what} at {figure.at}"
 
-    return pivot(
-        "Share of risky threads with the right suspect", "Source", reading.of("suspects"), _slice, column, bars=None
-    )
+    figures = reading.of("suspects")
+    named = [figure for figure in figures if figure.measure.startswith("suspect")]
+    flagged = [figure for figure in figures if figure.measure.startswith("flagged")]
+    return [
+        *pivot("Share of risky threads with the right suspect", "Source", named, _slice, column, bars=None),
+        *pivot("Share flagged of one side of risky threads alone", "Source", flagged, _slice, column, bars=None),
+    ]
 
 
 def _evidence(reading: Reading) -> list[Table]:
