@@ -8,6 +8,7 @@ import pickle
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import astuple, replace
 from functools import cache
 from pathlib import Path
@@ -385,24 +386,25 @@ extractors = st.builds(
 )
 
 
-@pytest.fixture(scope="module")
-def few_ngrams() -> Iterator[int]:
+@contextmanager
+def few_ngrams(bits: int = 14) -> Iterator[None]:
     """Tell n-grams apart by so few bits that a scanner is small."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(samples, "NGRAM_BITS", 14)
-        yield 14
+        patch.setattr(samples, "NGRAM_BITS", bits)
+        yield
 
 
 @given(st.lists(conversations(5), min_size=1, max_size=5), st.integers(1, 4), extractors, st.data())
 def test_ngrams_above_the_floor_are_those_that_the_oracle_counts(
-    few_ngrams: int, batch: list[list[Message]], floor: int, extractor: FeatureExtractor, data: st.DataObject
+    batch: list[list[Message]], floor: int, extractor: FeatureExtractor, data: st.DataObject
 ) -> None:
     threads = [
         Thread(f"t{i}", said, 1, ["author 1", "author 2"], data.draw(st.sampled_from([None, "p", "q"])))
         for i, said in enumerate(batch)
     ]
-    ngrams = Ngrams(extractor, threads, floor)
-    n_ngrams = max(2**few_ngrams, extractor.n_features)
+    with few_ngrams(14):
+        ngrams = Ngrams(extractor, threads, floor)
+    n_ngrams = max(2**14, extractor.n_features)
     fine = Settings(**{**extractor.get_params(), "n_features": n_ngrams})
     known = {ngram for ngram, n in authors_of_buckets(threads, fine).items() if n >= floor}
     assert set(np.flatnonzero(ngrams.known).tolist()) == known
@@ -423,7 +425,6 @@ def buckets_of(rows: Any) -> list[list[int]]:
     return [sorted(rows[[i]].indices.tolist()) for i in range(rows.shape[0])]
 
 
-@pytest.mark.usefixtures("few_ngrams")
 @given(st.lists(conversations(5), min_size=1, max_size=4), conversations(5), st.sampled_from([2**8, 2**13]))
 def test_without_a_floor_rows_are_those_of_the_extractor(
     batch: list[list[Message]], other: list[Message], n_features: int
@@ -431,7 +432,8 @@ def test_without_a_floor_rows_are_those_of_the_extractor(
     extractor = FeatureExtractor(n_features)
     threads = [Thread(f"t{i}", said) for i, said in enumerate(batch)]
     for floor, seen in ((0, [*batch, other]), (1, batch)):
-        ngrams, packed = Ngrams(extractor, threads, floor), pack_by_author(seen)
+        with few_ngrams():
+            ngrams, packed = Ngrams(extractor, threads, floor), pack_by_author(seen)
         assert ngrams.n_buckets == n_features
         for by in (POOLED, OWN):
             found, expected = ngrams.rows(packed, by), extractor.rows(packed, by)
