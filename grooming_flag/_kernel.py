@@ -49,6 +49,7 @@ CODEPOINT = cython.declare(cython.const[cython.uint], 0xFFFFFF)
 MAX_CHUNK = cython.declare(cython.const[cython.int], 256)
 MEANT = cython.declare(cython.const[cython.int], 257)  # where words as they are meant are, beside the chunk
 SPELT = cython.declare(cython.const[cython.int], 514)  # where the letters are that are chunks of their own
+PLACES = cython.declare(cython.const[cython.int], 548)  # of all these, each with a prefix more
 MAX_WORD = cython.declare(cython.const[cython.int], 32)
 MAX_STAMP = cython.declare(cython.const[cython.int], 0x7FFFFFFF)
 BUFFER = cython.declare(cython.const[cython.int], 1024)  # few enough that a sum of so many weights fits 32 bits
@@ -80,7 +81,7 @@ else:
 
 compiled = cython.compiled
 
-LETTER_OF = (111, 105, 0, 101, 97, 115, 0, 116)  # o, i, none, e, a, s, none, t for 0 to 7
+LETTER_OF = (111, 105, 0, 101, 97, 115, 0, 116, 0, 0)  # o, i, none, e, a, s, none, t, none, none for 0 to 9
 
 
 @cython.final
@@ -118,7 +119,7 @@ class Scanner:
     # tables and scratch of the scanner itself, so that no pointer has to be fetched
     _ascii: cython.uint[256]  # entries of the folding table; 0 for bytes that are not ASCII
     _plain: cython.uint[256]  # what these fold to, except that a digit stays itself
-    _letter_of: cython.uint[16]  # the letter that a digit looks like, or 0
+    _letter_of: cython.uint[10]  # the letter that a digit looks like, or 0
     _powers: cython.ulonglong[34]
     _chunk: cython.uint[548]  # the code points of the chunk so far, digits as they are
     _at: cython.int[548]  # where they lie in the message
@@ -160,8 +161,8 @@ class Scanner:
         weights_view: cython.int[::1] = weights
         if not cython.compiled:
             self._ascii, self._powers = [0] * 256, [0] * (MAX_WORD + 2)
-            self._plain, self._letter_of = [0] * 256, [0] * 16
-            self._chunk, self._at, self._prefix = [0] * 548, [0] * 548, [0] * 548
+            self._plain, self._letter_of = [0] * 256, [0] * 10
+            self._chunk, self._at, self._prefix = [0] * PLACES, [0] * PLACES, [0] * PLACES
             self._buckets = [0] * BUFFER
             self._n_buckets = self._previous_word = self._previous_start = 0
         self._pages = pages
@@ -169,8 +170,8 @@ class Scanner:
         for i in range(128):
             self._ascii[i] = self._blocks[i]
             self._plain[i] = i if ZERO <= i and i <= NINE else self._blocks[i] & CODEPOINT
-        for i in range(16):
-            self._letter_of[i] = LETTER_OF[i] if i < len(LETTER_OF) else 0
+        for i in range(10):
+            self._letter_of[i] = LETTER_OF[i]
         self._pool = pool
         self._shift = 64 - bits
         self._word_ngrams = word_ngrams
@@ -404,13 +405,14 @@ class Scanner:
         end: cython.Py_ssize_t = n
         separates: cython.bint
         mask: cython.uint
+        is_plain: cython.bint = separators == 0 and digits == 0
         if self._masked:
             return
-        if n == 1 and separators == 0 and digits == 0:
+        if n == 1 and is_plain:
             self._spell()
-        else:
-            if self._n_spelt_chunks > 0:
-                self._end_spelt()
+        elif self._n_spelt_chunks > 0:
+            self._end_spelt()
+        if not is_plain:
             self._remember()
         if separators >= 2:
             mask = self._mask(n)
@@ -425,7 +427,7 @@ class Scanner:
                     self._word(start, i, end if self._masked else i)
                 start = i + separates
             i += 1
-        if (separators != 0 or digits != 0) and not self._masked:
+        if not is_plain and not self._masked:
             self._respell(n)
 
     @cython.cfunc

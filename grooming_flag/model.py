@@ -247,10 +247,7 @@ class Model:
     def running_inputs(self, runs: Sequence[Sequence[Message]]) -> list[Inputs]:
         """Return what `calibration_inputs` gives after each message of the runs."""
         packed = pack_by_message(runs)
-        sums, buckets, _ = self._scanner.emit(packed, POOLED, with_spans=False)
-        found = self.weights[buckets].astype(np.int64)
-        ends = np.append(0, np.cumsum(sums.new, dtype=np.int64))
-        totals, amounts = (np.append(0, np.cumsum(column))[ends] for column in (found[:, 0], found.any(axis=1)))
+        totals, _, amounts = self._running_totals(packed)
         bounds = np.searchsorted(packed.segments, np.arange(len(runs) + 1)).tolist()
         return [
             Inputs(
@@ -261,14 +258,23 @@ class Model:
             for (a, b), leads in zip(pairwise(bounds), self._running_leads(runs), strict=True)
         ]
 
+    def _running_totals(self, packed: Packed) -> NDArray[np.int64]:
+        """Return risk and attribution weights and weighted buckets before and after each slot, shape (3, n_slots + 1).
+
+        A bucket counts in the first slot of its segment that has it.
+        """
+        sums, buckets, _ = self._scanner.emit(packed, POOLED, with_spans=False)
+        found = self.weights[buckets].astype(np.int64)
+        ends = np.append(0, np.cumsum(sums.new, dtype=np.int64))
+        columns = (found[:, 0], found[:, 1], found.any(axis=1))
+        return np.stack([np.append(0, np.cumsum(column))[ends] for column in columns])
+
     def _running_leads(self, runs: Sequence[Sequence[Message]]) -> Iterator[NDArray[np.float64]]:
         of_author: dict[tuple[int, str], list[Message]] = {}
         for i, run in enumerate(runs):
             for message in run:
                 of_author.setdefault((i, message.author), []).append(message)
-        sums, buckets, _ = self._scanner.emit(pack_by_message(of_author.values()), POOLED, with_spans=False)
-        ends = np.append(0, np.cumsum(sums.new, dtype=np.int64))
-        totals = np.append(0, np.cumsum(self.weights[buckets, 1], dtype=np.int64))[ends].tolist()
+        totals = self._running_totals(pack_by_message(of_author.values()))[1].tolist()
         places, start = {}, 0
         for author, messages in of_author.items():
             places[author] = iter(range(start + 1, start + len(messages) + 1)), totals[start]

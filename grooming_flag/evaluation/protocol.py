@@ -36,6 +36,7 @@ from grooming_flag.evaluation.slices import (
     kind_figures,
     kinds_of_text,
     kinds_of_unknown,
+    sides_of,
     slice_figures,
     suspect_figures,
 )
@@ -272,22 +273,15 @@ def _one_side(model: Model, pool: Pool, points: Mapping[str, float]) -> list[Fig
     A model that flags the others' side as often detects whom the suspects write to, not what they do.
     """
     figures = []
-    two_sided = pool.only(pool.risky & np.array([_has_two_sides(thread) for thread in pool.threads], dtype=bool))
-    for of_suspects, name in ((True, "suspects'"), (False, "partners'")):
-        alone = [
-            replace(thread, messages=[m for m in thread.messages if (m.author in thread.suspects) == of_suspects])
-            for thread in two_sided.threads
-        ]
+    two_sided = pool.only(pool.risky & np.array([all(sides_of(thread)) for thread in pool.threads], dtype=bool))
+    for which, name in enumerate(("suspects'", "partners'")):
+        alone = [replace(thread, messages=sides_of(thread)[which]) for thread in two_sided.threads]
         values = answers_of(model, alone).values
         for at, threshold in points.items():
             for source, chosen in by_source(two_sided, two_sided.risky):
                 hits, clusters = values[chosen] >= threshold, two_sided.clusters[chosen]
                 figures.append(share("suspects", f"flagged, {name} side alone", source, at, hits, clusters))
     return figures
-
-
-def _has_two_sides(thread: Thread) -> bool:
-    return len({message.author in thread.suspects for message in thread.messages}) == 2
 
 
 def _given_templates(system: System, threads: Sequence[Thread], points: Mapping[str, float]) -> list[Figure]:

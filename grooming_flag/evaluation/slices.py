@@ -13,7 +13,7 @@ from grooming_flag.evaluation.answers import Answers
 from grooming_flag.evaluation.figures import Figure, share
 from grooming_flag.evaluation.pool import Pool
 from grooming_flag.model import Model
-from grooming_flag.records import Thread
+from grooming_flag.records import Message, Thread
 
 Mask = NDArray[np.bool_]
 LENGTHS = ((1, 9), (10, 19), (20, 39), (40, None))
@@ -104,6 +104,16 @@ def suspect_figures(pool: Pool, answers: Answers) -> list[Figure]:
         hits, clusters = right[chosen], pool.clusters[chosen]
         figures.append(share("suspects", "suspect named, of all", source, "any", hits, clusters))
     return figures
+
+
+def sides_of(thread: Thread) -> tuple[list[Message], list[Message]]:
+    """Return the messages of the suspects of a labelled thread, and those of its other authors."""
+    by_suspect = [message.author in thread.suspects for message in thread.messages]
+    suspects, others = (
+        [message for message, is_theirs in zip(thread.messages, by_suspect, strict=True) if is_theirs == wanted]
+        for wanted in (True, False)
+    )
+    return suspects, others
 
 
 def found(pool: Pool, flagged: Mask, chosen: Mask, name: str, at: str) -> Figure:

@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from grooming_flag.calibration import Calibration, Inputs
 from grooming_flag.errors import DataError
+from grooming_flag.evaluation.slices import sides_of
 from grooming_flag.features import pack_by_author
 from grooming_flag.model import Model
 from grooming_flag.records import Thread
@@ -129,10 +130,5 @@ def calibrate(model: Model, unseen: Sequence[Unseen], seed: int) -> Model:
 
 def _sides_alone(threads: Sequence[Thread]) -> tuple[list[Run], NDArray[np.bool_]]:
     """Return the suspects' and the other side of threads that have both, and which are the suspects'."""
-    sides: list[Run] = []
-    for thread in threads:
-        of_suspects = [message for message in thread.messages if message.author in thread.suspects]
-        rest = [message for message in thread.messages if message.author not in thread.suspects]
-        if of_suspects and rest:
-            sides += [of_suspects, rest]
+    sides: list[Run] = [side for both in map(sides_of, threads) if all(both) for side in both]
     return sides, np.arange(len(sides)) % 2 == 0

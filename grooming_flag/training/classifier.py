@@ -170,14 +170,15 @@ class GroomingClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Return a model that is not calibrated."""
         extractor = self.extractor or FeatureExtractor()
         rule = self.segment_rule or SegmentRule()
+        plan = self.plan or Plan()
         rng = random.Random(self.random_state)
         ngrams = Ngrams(extractor, threads, self.floor)
-        runs = training_runs(threads, risky, rule, self.plan or Plan(), rng)
+        runs = training_runs(threads, risky, rule, plan, rng)
         rows = ngrams.rows(pack_by_author(runs.messages))
         head = LogisticRegression(C=self.C, max_iter=300)
         head.fit(rows, risky[runs.threads], sample_weight=runs.weights)
         known = [thread for thread, is_risky in zip(threads, risky, strict=True) if is_risky and thread.suspects]
-        attribution = self._attribution_head(known, attribution_runs(known, rule, self.plan or Plan(), rng), ngrams)
+        attribution = self._attribution_head(known, attribution_runs(known, rule, plan, rng), ngrams)
         heads = np.stack([head.coef_[0], attribution], axis=1)
         step = 2.0 ** np.ceil(np.log2(max(np.abs(heads).max() / INT16, 2.0**-20)))
         return Model(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from grooming_flag.evaluation.perturbations import perturb
+from grooming_flag.evaluation.slices import sides_of
 from grooming_flag.features import OWN, POOLED, FeatureExtractor, Packed, pack_by_author
 from grooming_flag.records import Message, Thread
 from grooming_flag.segments import SegmentRule
@@ -102,15 +103,20 @@ def _segments_and_windows(
 
 
 def _suspects_alone(thread: Thread) -> Iterator[Thread]:
-    own = [message for message in thread.messages if message.author in thread.suspects]
-    if 0 < len(own) < len(thread.messages):
+    own, others = sides_of(thread)
+    if own and others:
         yield replace(thread, messages=own)
 
 
-def _window(messages: Run, rule: SegmentRule, rng: random.Random) -> Run:
+def _window(messages: Run, rule: SegmentRule, rng: random.Random, lengths: tuple[int, int] = WINDOW_MESSAGES) -> Run:
     """Return a random window of log-uniform length, or all messages where they are few."""
-    low, high = (min(length, rule.max_messages) for length in WINDOW_MESSAGES)
+    low, high = (min(length, rule.max_messages) for length in lengths)
     length = int(math.exp(rng.uniform(math.log(low), math.log(max(min(len(messages), high), low) + 1))))
+    return _cut(messages, length, rng)
+
+
+def _cut(messages: Run, length: int, rng: random.Random) -> Run:
+    """Return so many messages in a row, or all where there are fewer."""
     start = rng.randint(0, max(len(messages) - length, 0))
     return messages[start : start + length]
 
@@ -119,8 +125,7 @@ def _part(messages: Run, rule: SegmentRule, rng: random.Random) -> Run:
     """Return by even chances a window, or as many messages as a segment may have."""
     if rng.random() < 0.5:
         return _window(messages, rule, rng)
-    start = rng.randint(0, max(len(messages) - rule.max_messages, 0))
-    return messages[start : start + rule.max_messages]
+    return _cut(messages, rule.max_messages, rng)
 
 
 def _rewritten(thread: Thread, rule: SegmentRule, rng: random.Random) -> Run:
@@ -164,11 +169,8 @@ def runs_of_all_kinds(
     sources: list[int] = []
     for i, thread in enumerate(threads):
         of_thread = [thread.messages[a:b] for a, b in rule.split(thread.messages)]
-        longest = min(len(thread.messages), rule.max_messages) + 1.0
-        for _ in range(6 if risky[i] else 1):
-            length = int(math.exp(rng.uniform(0.0, math.log(longest))))
-            start = rng.randint(0, max(len(thread.messages) - length, 0))
-            of_thread.append(thread.messages[start : start + length])
+        lengths = (1, rule.max_messages)
+        of_thread += [_window(thread.messages, rule, rng, lengths) for _ in range(6 if risky[i] else 1)]
         of_thread += [_rewritten(thread, rule, rng) for _ in range(8 if risky[i] else 2) if thread.messages]
         runs += of_thread
         sources += [i] * len(of_thread)
