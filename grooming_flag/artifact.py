@@ -24,6 +24,7 @@ from grooming_flag.fingerprints import HASH_BYTES, Fingerprints
 from grooming_flag.model import HEADS, Model
 from grooming_flag.policy import OperatingPoint
 from grooming_flag.segments import SegmentRule
+from grooming_flag.tactics import Tactics
 from grooming_flag.text import FOLD_VERSION
 
 FORMAT = 2
@@ -34,6 +35,7 @@ BUNDLED = "en-v1"
 FILES = CONFIG, WEIGHTS, CARD = "config.json", "weights.safetensors", "README.md"
 FINGERPRINTS = "fingerprints.safetensors"  # optional
 SUMS = "SHA256SUMS"
+BUCKETS_OF_TACTICS, WEIGHTS_OF_TACTICS = "tactics.buckets", "tactics.weights"
 
 
 class _Features(msgspec.Struct):
@@ -55,6 +57,11 @@ class _Point(msgspec.Struct):
     measured: dict[str, Any]
 
 
+class _Tactic(msgspec.Struct):
+    name: str
+    cut: int
+
+
 class _Config(msgspec.Struct):
     format: int
     name: str
@@ -70,6 +77,7 @@ class _Config(msgspec.Struct):
     min_amount: int
     operating_points: dict[str, _Point]
     lineage: dict[str, Any]
+    tactics: tuple[_Tactic, ...] = ()
 
 
 def bundled_model() -> Path:
@@ -108,13 +116,14 @@ def load_model(folder: str | os.PathLike[str] | None = None, key: str | None = N
         config = msgspec.json.decode(contents[CONFIG], type=_Config)
         tensors = load(contents[WEIGHTS])
         weights = np.stack([tensors[head] for head in config.heads], axis=1)
+        tactics = _tactics(config, tensors)
         fingerprints = _unpacked(contents[FINGERPRINTS]) if FINGERPRINTS in contents else None
     except (msgspec.MsgspecError, SafetensorError, KeyError, ValueError) as error:
         if isinstance(error, ModelError):
             raise
         mend = "train it again or get a fresh copy"
         raise ModelError(f"{path}: not a model of format {FORMAT}: {error}; {mend}") from error
-    return _model(config, weights, fingerprints, key, path)
+    return _model(config, weights, tactics, fingerprints, key, path)
 
 
 def save_model(model: Model, folder: str | os.PathLike[str], card: str = "") -> None:
@@ -131,7 +140,7 @@ def save_model(model: Model, folder: str | os.PathLike[str], card: str = "") -> 
     check_replaceable(path)
     contents = {
         CONFIG: msgspec.json.format(msgspec.json.encode(_config(model), order="sorted"), indent=2) + b"\n",
-        WEIGHTS: save({head: np.ascontiguousarray(model.weights[:, i]) for i, head in enumerate(HEADS)}),
+        WEIGHTS: save(_tensors(model)),
         CARD: card.encode(),
     }
     if model.fingerprints is not None:
@@ -191,6 +200,22 @@ def _read(path: Path, mend: str) -> bytes:
     return path.read_bytes()
 
 
+def _tensors(model: Model) -> dict[str, np.ndarray[Any, Any]]:
+    tensors: dict[str, np.ndarray[Any, Any]] = {
+        head: np.ascontiguousarray(model.weights[:, i]) for i, head in enumerate(HEADS)
+    }
+    if model.tactics.names:
+        tensors |= {BUCKETS_OF_TACTICS: model.tactics.buckets, WEIGHTS_OF_TACTICS: model.tactics.weights}
+    return tensors
+
+
+def _tactics(config: _Config, tensors: dict[str, np.ndarray[Any, Any]]) -> Tactics:
+    if not config.tactics:
+        return Tactics.none()
+    names, cuts = [tactic.name for tactic in config.tactics], [tactic.cut for tactic in config.tactics]
+    return Tactics(names, tensors[BUCKETS_OF_TACTICS], tensors[WEIGHTS_OF_TACTICS], np.array(cuts, np.int64))
+
+
 def _packed(fingerprints: Fingerprints) -> bytes:
     """Return both arrays as the low bytes of each hash, shape (n, HASH_BYTES)."""
     hashes = {"threads": fingerprints.threads, "persons": fingerprints.persons}
@@ -226,12 +251,14 @@ def _config(model: Model) -> _Config:
         min_amount=model.min_amount,
         operating_points={name: _Point(p.threshold, dict(p.measured)) for name, p in model.operating_points.items()},
         lineage=dict(model.lineage),
+        tactics=tuple(map(_Tactic, model.tactics.names, model.tactics.cuts.tolist())),
     )
 
 
 def _model(
     config: _Config,
     weights: np.ndarray[Any, Any],
+    tactics: Tactics,
     fingerprints: Fingerprints | None,
     key: str | None,
     path: Path,
@@ -260,6 +287,7 @@ def _model(
                 for name, point in config.operating_points.items()
             },
             lineage=config.lineage,
+            tactics=tactics,
             fingerprints=fingerprints,
         )
     except (TypeError, ValueError) as error:

@@ -17,10 +17,11 @@ import numpy as np
 from grooming_flag._kernel import record
 from grooming_flag.calibration import Calibration, Inputs, sigmoid
 from grooming_flag.errors import ModelError
-from grooming_flag.features import POOLED, FeatureExtractor, Packed, pack_by_author, pack_by_message
+from grooming_flag.features import OWN, POOLED, FeatureExtractor, Packed, pack_by_author, pack_by_message
 from grooming_flag.policy import OperatingPoint, resolve
 from grooming_flag.records import Assessment, AuthorRisk, Evidence, Message, Thread
 from grooming_flag.segments import SegmentRule
+from grooming_flag.tactics import Tactics
 
 if TYPE_CHECKING:  # kept out of the cold start
     from concurrent.futures import Future
@@ -59,6 +60,8 @@ class Model:
         Without any, `assess` needs a threshold.
     lineage : mapping
         What the model was trained on and with.
+    tactics : Tactics, optional
+        Heads that `explain` names tactics with. No score depends on them.
     fingerprints : Fingerprints, optional
         Hashes of the training threads and persons. No score depends on them.
 
@@ -84,6 +87,7 @@ class Model:
         min_amount: int,
         operating_points: Mapping[str, OperatingPoint],
         lineage: Mapping[str, Any],
+        tactics: Tactics | None = None,
         fingerprints: Fingerprints | None = None,
     ) -> None:
         if weights.shape != (extractor.n_features, len(HEADS)) or weights.dtype != np.int16:
@@ -92,6 +96,9 @@ class Model:
             raise ModelError(f"the step of the weights is {step!r}; it must be a power of two")
         if not 0.0 < attribution_scale < math.inf or min_amount < 0 or abs(intercept) >= 2**53:
             raise ModelError("attribution_scale, min_amount or intercept is out of range; train the model again")
+        tactics = tactics or Tactics.none()
+        if any(tactics.buckets >= extractor.n_features):
+            raise ModelError(f"tactics have weights of buckets beyond {extractor.n_features}; train the model again")
         weights = weights.copy()
         weights.setflags(write=False)
         self.name = name
@@ -104,6 +111,7 @@ class Model:
         self.min_amount = min_amount
         self.operating_points = MappingProxyType(dict(operating_points))
         self.lineage = MappingProxyType(dict(lineage))
+        self.tactics = tactics
         self.fingerprints = fingerprints
         self._intercept = intercept
         self._scanner = extractor.scanner(weights)
@@ -178,14 +186,27 @@ class Model:
         """
         start, stop = self.assess(thread, at=1.0).segment
         messages = thread.messages[start:stop]
-        sums, buckets, spans = self._scanner.emit(pack_by_message([messages]), POOLED)
+        packed = pack_by_message([messages])
+        sums, buckets, spans = self._scanner.emit(packed, POOLED)
+        shown = self._tactics_shown(packed)
         steps = self.weights[buckets, 0]
-        sources = np.repeat(np.arange(len(messages)), sums.new)
-        strongest = np.argsort(-steps.astype(np.int32), kind="stable")
-        return [
-            self._evidence(messages[sources[i]], start + int(sources[i]), int(buckets[i]), spans[i], int(steps[i]))
-            for i in islice((i for i in strongest if steps[i]), top)
-        ]
+        sources = np.repeat(np.arange(len(messages)), sums.new).tolist()
+        strongest = np.argsort(-steps.astype(np.int32), kind="stable").tolist()
+        evidence = []
+        for i in islice((i for i in strongest if steps[i]), top):
+            place = sources[i]
+            message = messages[place]
+            evidence.append(
+                Evidence(
+                    message_id=start + place if message.message_id is None else message.message_id,
+                    author=message.author,
+                    feature=self.extractor.feature_name(int(buckets[i])),
+                    span=(int(spans[i, 0]), int(spans[i, 1])),
+                    contribution=int(steps[i]) * self.step,
+                    tactics=shown[place],
+                )
+            )
+        return evidence
 
     def with_prior(self, prior: float) -> Model:
         """Return the model with probabilities restated for a platform where this share of threads is risky.
@@ -222,6 +243,7 @@ class Model:
             "min_amount": self.min_amount,
             "operating_points": dict(self.operating_points),
             "lineage": dict(self.lineage),
+            "tactics": self.tactics,
             "fingerprints": self.fingerprints,
         }
 
@@ -381,14 +403,10 @@ class Model:
         values = zip(authors, (odd / total for odd in odds), scores, strict=True)
         return tuple(sorted((record(AuthorRisk, of_one) for of_one in values), key=_by_score, reverse=True))
 
-    def _evidence(self, message: Message, place: int, bucket: int, span: NDArray[np.int32], steps: int) -> Evidence:
-        return Evidence(
-            message_id=place if message.message_id is None else message.message_id,
-            author=message.author,
-            feature=self.extractor.feature_name(bucket),
-            span=(int(span[0]), int(span[1])),
-            contribution=steps * self.step,
-        )
+    def _tactics_shown(self, packed: Packed) -> list[tuple[str, ...]]:
+        """Return the tactics that each slot shows by itself."""
+        sums, buckets, _ = self._scanner.emit(packed, OWN, with_spans=False)
+        return self.tactics.shown(buckets, sums.distinct)
 
 
 def _model(parameters: Mapping[str, Any]) -> Model:

@@ -189,7 +189,7 @@ class Evidence:
     contribution : float
         Log-odds; contributions and the intercept add up to the score exactly.
     tactics : tuple of str
-        Tactic heads that the message shows, unordered; empty for a model without such heads.
+        Tactics that the message shows by itself, in no order; empty for a model without tactic heads.
     """
 
     message_id: Identifier

@@ -26,7 +26,7 @@ LAYERS = [
     ["artifact"],
     ["model"],
     ["features", "calibration", "policy"],
-    ["segments", "text", "_kernel", "fingerprints"],
+    ["segments", "text", "_kernel", "fingerprints", "tactics"],
     ["records", "errors"],
 ]
 ANYBODY = {"_version", "_cython"}  # may be imported by all and import nothing of the package

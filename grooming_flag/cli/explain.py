@@ -36,9 +36,11 @@ def explain(
     head.add_row("probability", f"{probability} (prior {loaded.calibration.prior:g})")
     for risk in a.authors:
         head.add_row("author", _text(f"{risk.author}: {risk.probability:.3f} that this one drives it"))
-    table = Table(Column("message", overflow="fold"), Column("author", overflow="fold"), "contribution", box=None)
+    ids = (Column(name, overflow="fold") for name in ("message", "author"))
+    table = Table(*ids, "contribution", "tactics", box=None)
     for row in listed:
-        table.add_row(_text(row["message_id"]), _text(row["author"]), f"{row['contribution']:+.4f}")
+        contribution, tactics = f"{row['contribution']:+.4f}", _text(", ".join(row["tactics"]))
+        table.add_row(_text(row["message_id"]), _text(row["author"]), contribution, tactics)
     rest = fsum(row["contribution"] for row in rows[top:])
     table.add_row(f"{len(rows) - len(listed)} more", "", f"{rest:+.4f}")
     table.add_row("intercept", "", f"{loaded.intercept:+.4f}")

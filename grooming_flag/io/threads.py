@@ -114,8 +114,8 @@ def read_sources(paths: Sequence[str | os.PathLike[str]]) -> dict[str, list[Thre
     return sources
 
 
-def read_coded_lines(path: str | os.PathLike[str]) -> Iterator[tuple[str, list[bool]]]:
-    """Yield the id of each thread and which of its messages carry codes: what annotators marked as showing the pattern.
+def read_codes(path: str | os.PathLike[str]) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
+    """Yield the id of each thread and the codes of each of its messages, by which annotators marked what they show.
 
     Parameters
     ----------
@@ -126,7 +126,13 @@ def read_coded_lines(path: str | os.PathLike[str]) -> Iterator[tuple[str, list[b
         row = _decode(line, _coded_decoder)
         if isinstance(row, str):
             raise DataError(f"{path}, line {number}: {row}")
-        yield row.thread_id, [bool(message.codes) for message in row.messages]
+        yield row.thread_id, [tuple(map(str, message.codes or ())) for message in row.messages]
+
+
+def read_coded_lines(path: str | os.PathLike[str]) -> Iterator[tuple[str, list[bool]]]:
+    """Yield the id of each thread and which of its messages have any code; see `read_codes`."""
+    for thread_id, codes in read_codes(path):
+        yield thread_id, [bool(of_message) for of_message in codes]
 
 
 @contextmanager

@@ -22,12 +22,14 @@ from grooming_flag.evaluation.pool import Pool
 from grooming_flag.evaluation.slices import slice_figures, suspect_figures
 from grooming_flag.evaluation.splits import labels_of
 from grooming_flag.fingerprints import Fingerprints
-from grooming_flag.io.threads import read_sources
+from grooming_flag.io.threads import read_codes, read_sources
 from grooming_flag.model import Model
 from grooming_flag.records import Thread
+from grooming_flag.tactics import Tactics
 from grooming_flag.training.calibrate import Unseen, calibrate
 from grooming_flag.training.card import model_card
 from grooming_flag.training.classifier import GroomingClassifier
+from grooming_flag.training.tactics import fit_tactics
 
 DEFAULT_PRIOR = 1e-3
 DEV_SHARE = 5  # without development files one person of so many is held out
@@ -71,7 +73,8 @@ def train_files(
         Its name is the model's.
     terms : path, optional
         TOML with a table a file (its name up to the first dot): `what` it is and its `terms`; and a table `model` with
-        what is known of its `positives` and `limits`. For the card.
+        what is known of its `positives` and `limits`. For the card. A table `tactics` names the tactic that each code
+        of a message stands for; each one gets a head.
     seed : int
         The same files and seed give the same bytes.
     prior : float
@@ -99,6 +102,12 @@ def train_files(
     pool = Pool.of({source.name: source.threads for source in dev_sources})
     answers = answers_of(model, pool.threads)
     points = choose_operating_points(pool, answers, "development threads")
+    names = described.get("tactics", {})
+    tactics, of_tactics = Tactics.none(), list[Figure]()
+    if names:
+        codes = dict(pair for path in [*labelled, *dev] for pair in read_codes(path))
+        everything = [*threads, *dev_threads]
+        tactics, of_tactics = fit_tactics(everything, codes, names, model.extractor, classifier.floor, seed)
     lineage = {
         "library": __version__,
         "seed": seed,
@@ -106,10 +115,13 @@ def train_files(
         "development": {source.name: source.summary() for source in dev_sources},
         "weighted_buckets": int(np.any(model.weights != 0, axis=1).sum()),
         "privacy_floor": classifier.floor,
+        "tactics": names,
     }
-    model = model.replace(operating_points=points, lineage=lineage, fingerprints=Fingerprints.of(threads))
+    model = model.replace(
+        operating_points=points, lineage=lineage, tactics=tactics, fingerprints=Fingerprints.of(threads)
+    )
     answers = replace(answers, points={name: point.threshold for name, point in points.items()})
-    measured = [*slice_figures(pool, answers), *suspect_figures(pool, answers)]
+    measured = [*slice_figures(pool, answers), *suspect_figures(pool, answers), *of_tactics]
     save_model(model, folder, model_card(model, measured, described))
     return model, measured
 
