@@ -192,6 +192,15 @@ def test_a_model_without_fingerprints_has_no_such_file_also_where_one_was(folder
     assert load_model(folder).fingerprints is None
 
 
+def test_fingerprints_can_be_left_out_of_a_folder_and_nothing_else_changes(folder: Path, tmp_path: Path) -> None:
+    save_model(load_model(folder).replace(fingerprints=None), tmp_path / "without")
+    save_model(load_model(tmp_path / "without"), tmp_path / "again")
+    left = contents(tmp_path / "without")
+    assert contents(tmp_path / "again") == left
+    assert contents(folder).keys() - left.keys() == {"fingerprints.safetensors"}
+    assert all(contents(folder)[name] == left[name] for name in left.keys() - {"SHA256SUMS"})
+
+
 def test_flipped_bytes_of_the_fingerprints_are_refused(folder: Path) -> None:
     path = folder / "fingerprints.safetensors"
     whole = path.read_bytes()
