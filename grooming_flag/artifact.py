@@ -111,7 +111,7 @@ def load_model(folder: str | os.PathLike[str] | None = None, key: str | None = N
         if version != FORMAT:
             raise ModelError(
                 f"{path}: format {version!r} is not format {FORMAT}, which grooming_flag {__version__} reads; "
-                "upgrade with: pip install -U grooming_flag"
+                + _mend(version)
             )
         config = msgspec.json.decode(contents[CONFIG], type=_Config)
         tensors = load(contents[WEIGHTS])
@@ -173,6 +173,13 @@ def check_replaceable(folder: Path) -> None:
         found = {file.name for file in folder.iterdir()} if folder.is_dir() else {""}
         if found and not (SUMS in found and found <= {*FILES, FINGERPRINTS, SUMS}):
             raise ModelError(f"{folder} exists and is not a model folder; choose another name")
+
+
+def _mend(version: object) -> str:
+    """Say what to do about a format that this library does not read."""
+    if isinstance(version, int) and version < FORMAT:
+        return "train the model again, or get a newer copy of it"
+    return "upgrade with: pip install -U grooming_flag"
 
 
 def _verified(path: Path) -> dict[str, bytes]:

@@ -296,11 +296,23 @@ def test_files_beside_those_of_the_model_are_not_looked_at(folder: Path) -> None
 # --- consistent sums, unusable contents --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("version", [FORMAT + 1, 99, 0, None, str(FORMAT)])
-def test_another_format_asks_for_an_upgrade(folder: Path, version: object) -> None:
+@pytest.mark.parametrize(
+    ("version", "mend"),
+    [
+        (FORMAT + 1, "upgrade with"),
+        (99, "upgrade with"),
+        (None, "upgrade with"),
+        (str(FORMAT), "upgrade with"),
+        (FORMAT - 1, "train the model again"),
+        (0, "train the model again"),
+    ],
+)
+def test_another_format_says_whether_the_library_or_the_model_is_too_old(
+    folder: Path, version: object, mend: str
+) -> None:
     change_config(folder, lambda config: config.update(format=version))
     error = error_of(lambda: load_model(folder), ModelError)
-    assert "upgrade" in str(error)
+    assert mend in str(error)
     assert str(folder) in str(error)
     assert not isinstance(error, ModelIntegrityError)
 
