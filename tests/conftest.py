@@ -11,6 +11,7 @@ from types import ModuleType
 
 import pytest
 from hypothesis import settings
+from pools import small_evaluations
 
 import grooming_flag
 from grooming_flag import _kernel, features
@@ -54,3 +55,11 @@ def backend(request: pytest.FixtureRequest) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(features, "_kernel", KERNELS[request.param]())
         yield request.param
+
+
+@pytest.fixture(scope="module")
+def quick_evaluations() -> Iterator[None]:
+    """Let whole evaluations, with which training ends, take little time in the tests of a module."""
+    with pytest.MonkeyPatch.context() as patch:
+        small_evaluations(patch, 20)
+        yield

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ from builders import (
     write_threads,
 )
 from cli import Ran, run
-from pools import small_evaluations
 
 from grooming_flag import Message, Thread, save_model
 from grooming_flag.fingerprints import Fingerprints
@@ -35,11 +33,7 @@ WEIGHTS = {**dict.fromkeys(PATTERN, 1500), **dict.fromkeys(ORDINARY, -700), **di
 MODEL = model_of_words(WEIGHTS, segment_rule=SegmentRule(12, 4), min_amount=5)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _small() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        small_evaluations(patch, 20)
-        yield
+pytestmark = pytest.mark.usefixtures("quick_evaluations")
 
 
 def marked(threads: list[Thread]) -> list[Thread]:

@@ -28,6 +28,7 @@ from grooming_flag.evaluation.pool import Pool
 from grooming_flag.evaluation.slices import (
     guess_language,
     kind_figures,
+    kinds_of_language,
     kinds_of_text,
     kinds_of_unknown,
     slice_figures,
@@ -300,7 +301,7 @@ def test_kinds_of_text_are_by_length_words_and_guessed_language() -> None:
         thread(*["kommst du heute nach der schule noch mit in den garten"] * 9, thread_id="german", label=0),
         thread(*["I think that the kettle is in the garden, look there"] * 50, thread_id="long", label=1),
     )
-    assert members(pool, kinds_of_text(pool)) == {
+    assert members(pool, kinds_of_text(pool) | kinds_of_language(pool)) == {
         "length: 1-9 messages": ["short", "german"],
         "length: 10-19 messages": ["english"],
         "length: 40+ messages": ["long"],
@@ -318,7 +319,7 @@ def test_kinds_of_text_are_by_length_words_and_guessed_language() -> None:
 @given(st.lists(conversations(max_size=5), min_size=1, max_size=6))
 def test_each_kind_of_text_has_each_thread_once(found: list[list[Message]]) -> None:
     pool = pool_with(*(Thread(f"t{i}", messages, 0) for i, messages in enumerate(found) if messages))
-    kinds = kinds_of_text(pool)
+    kinds = kinds_of_text(pool) | kinds_of_language(pool)
     for family in ("length", "text", "language guess"):
         held = np.stack([mask for name, mask in kinds.items() if name.startswith(family)])
         assert (held.sum(axis=0) == 1).all()

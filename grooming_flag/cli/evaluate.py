@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from grooming_flag.artifact import load_model
-from grooming_flag.cli.options import AuthorIds, ModelFolder, chosen_point, err
+from grooming_flag.cli.options import AuthorIds, ModelFolder, chosen_point, err, progress_bar
 from grooming_flag.errors import DataError, MissingExtraError
 from grooming_flag.io.scores import read_scores
 from grooming_flag.io.streams import whole_file
-from grooming_flag.io.threads import read_coded_lines, read_sources
+from grooming_flag.io.threads import read_sources
 
 if TYPE_CHECKING:
     from grooming_flag.evaluation.protocol import System
@@ -53,33 +50,30 @@ def evaluate(
         raise typer.BadParameter("use --model or --scores, not both")
     if "-" in map(str, labelled):
         raise typer.BadParameter("standard input cannot be read twice; write the threads to a file first")
-    from grooming_flag.evaluation import protocol
+    from grooming_flag.evaluation.files import evaluate_files
+    from grooming_flag.evaluation.protocol import Scored
     from grooming_flag.evaluation.report import render_html, render_summary
 
     if output.exists() and not output.is_dir():
         raise DataError(f"{output}: is a file; name a folder")
     system = _system(scores) if scores else load_model(model)
     other = _system(against) if against else None
-    if isinstance(other, protocol.Scored) and other.name == system.name:
-        other = protocol.Scored(str(against), other.rows)
+    if isinstance(other, Scored) and other.name == system.name:
+        other = Scored(str(against), other.rows)
     sources = read_sources(labelled)
-    coded = {thread_id: lines for path in labelled for thread_id, lines in read_coded_lines(path) if any(lines)}
-    shown = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*shown, console=err, transient=True, disable=not err.is_terminal) as bar:
-        task = bar.add_task("reading", total=1)
-        metrics = protocol.evaluate(
+    with progress_bar("reading") as progress:
+        metrics = evaluate_files(
             sources,
+            dict(zip(sources, labelled, strict=True)),
             system,
             other,
             at=chosen,
-            coded=coded,
             authors=authors,
             allow_seen=allow_seen,
             seed=seed,
             n_jobs=jobs or -1,
-            progress=lambda name, done, total: bar.update(task, description=name, completed=done, total=total),
+            progress=progress,
         )
-    _describe_files(metrics, sources, labelled, system)
     output.mkdir(parents=True, exist_ok=True)
     summary = render_summary(metrics)
     for name, content in {
@@ -97,16 +91,3 @@ def _system(path: Path) -> System:
     from grooming_flag.evaluation.protocol import Scored
 
     return load_model(path) if path.is_dir() else Scored(path.name.split(".")[0], list(read_scores(path)))
-
-
-def _describe_files(metrics: dict[str, Any], sources: Iterable[str], labelled: Sequence[Path], system: System) -> None:
-    """Add which files were judged, and whether the model's operating points were chosen on them."""
-    digests = dict(zip(sources, (hashlib.sha256(path.read_bytes()).hexdigest() for path in labelled), strict=True))
-    metrics["data"]["files"] = digests
-    chosen_on = getattr(system, "lineage", {}).get("development", {}).values()
-    known = {source["sha256"] for source in chosen_on}.intersection(digests.values())
-    if known:
-        metrics["notes"].append(
-            f"The operating points and the calibration of {metrics['system']} were chosen on {len(known)} of these "
-            f"{len(digests)} files: expect a little less elsewhere."
-        )

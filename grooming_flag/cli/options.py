@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from typer.core import TyperCommand
 
 from grooming_flag.model import Model
@@ -39,6 +42,15 @@ def check_point(model: Model, at: str | None) -> None:
 
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 9999)  # else cells are cut
+
+
+@contextmanager
+def progress_bar(first: str) -> Iterator[Callable[[str, int, int], None]]:
+    """Show on a terminal how far the work is; give what takes the name of a step, how much is done, and of how much."""
+    shown = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*shown, console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task(first, total=1)
+        yield lambda name, done, total: bar.update(task, description=name, completed=done, total=total)
 
 
 class GreedyLists(TyperCommand):

@@ -7,6 +7,7 @@ system shows on these data may be no more than that.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,13 +19,20 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from grooming_flag.errors import DataError
+from grooming_flag.evaluation.answers import Answers
+from grooming_flag.evaluation.detection import ranking_figures, with_fpr_points
+from grooming_flag.evaluation.figures import Figure
 from grooming_flag.evaluation.form import MEASURES, form
+from grooming_flag.evaluation.pool import Pool
+from grooming_flag.evaluation.slices import slice_figures
 from grooming_flag.evaluation.splits import components, folds, labels_of
 from grooming_flag.features import FeatureExtractor
 from grooming_flag.records import Thread
 
 FOLDS = 5
 OTHER_SOURCES = "other sources"
+RETRAINED = "trained without "
+"""How figures of a recipe are named that was trained once more without one of its sources."""
 SHORTCUTS = {
     "length": ("messages", "characters"),
     "timing": ("timed", "span", "gap", "long gap", "reply"),
@@ -107,6 +115,26 @@ def audit(
         if progress:
             progress(done, len(tasks))
     return [Audit(trial.name, trial.description, values) for trial, values in zip(trials, scores, strict=True)]
+
+
+def audit_figures(pool: Pool, answers: Answers, seed: int, by_source: bool) -> list[Figure]:
+    """Return how well something ranks, and if wanted what it finds and falsely flags of each source and length.
+
+    Parameters
+    ----------
+    pool : Pool
+    answers : Answers
+        Without operating points; their system names the figures.
+    seed : int
+    by_source : bool
+        Thresholds are set on the pool to have certain false-positive rates, so that both kinds of thread are needed.
+    """
+    ranked = [figure for figure in ranking_figures(pool, answers, seed) if figure.section == "detection"]
+    figures = [figure._replace(slice=answers.system) for figure in ranked]
+    if by_source and pool.risky.any() and not pool.risky.all():
+        sliced = slice_figures(pool, replace(answers, points=with_fpr_points(pool, answers)))
+        figures += [figure._replace(slice=f"{answers.system}: {figure.slice}") for figure in sliced]
+    return [figure._replace(section="audits") for figure in figures]
 
 
 def _shortcuts(threads: Sequence[Thread], sources: Sequence[str], fold: NDArray[np.int64], seed: int) -> list[_Trial]:

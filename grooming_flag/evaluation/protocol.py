@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from grooming_flag._version import __version__
-from grooming_flag.errors import DataError, PolicyError
+from grooming_flag.errors import DataError, MissingExtraError, PolicyError
 from grooming_flag.evaluation.answers import Answers, answers_of, answers_of_rows
-from grooming_flag.evaluation.audits import OTHER_SOURCES, audit
+from grooming_flag.evaluation.audits import OTHER_SOURCES, audit, audit_figures
 from grooming_flag.evaluation.comparison import comparison_figures
 from grooming_flag.evaluation.detection import (
     Curve,
@@ -34,6 +34,7 @@ from grooming_flag.evaluation.robustness import Progress, family_figures, pertur
 from grooming_flag.evaluation.slices import (
     by_source,
     kind_figures,
+    kinds_of_language,
     kinds_of_text,
     kinds_of_unknown,
     sides_of,
@@ -144,6 +145,10 @@ def evaluate(
     everywhere = replace(answers, points=with_fpr_points(pool, answers))
     figures += slice_figures(pool, everywhere)
     kinds = kinds_of_text(pool)
+    try:
+        kinds |= kinds_of_language(pool)
+    except MissingExtraError as error:
+        notes.append(f"No figures by language: {error}.")
     if isinstance(system, Model):
         kinds |= kinds_of_unknown(system, pool)
     figures += kind_figures(pool, answers, kinds)
@@ -314,11 +319,7 @@ def _audit_figures(pool: Pool, seed: int, n_jobs: int, step: Progress) -> list[F
         scored = ~np.isnan(one.scores)
         part = pool.only(scored)
         answers = Answers(one.name, one.scores[scored], one.scores[scored], None, [None] * len(part.threads), {})
-        ranked = [figure for figure in ranking_figures(part, answers, seed) if figure.section == "detection"]
-        figures += [figure._replace(section="audits", slice=one.name) for figure in ranked]
-        if one.name == OTHER_SOURCES and part.risky.any() and not part.risky.all():
-            left_out = slice_figures(part, replace(answers, points=with_fpr_points(part, answers)))
-            figures += [figure._replace(section="audits", slice=f"{one.name}: {figure.slice}") for figure in left_out]
+        figures += audit_figures(part, answers, seed, by_source=one.name == OTHER_SOURCES)
     return figures
 
 

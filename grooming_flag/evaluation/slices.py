@@ -53,17 +53,29 @@ def kind_figures(pool: Pool, answers: Answers, kinds: Mapping[str, Mask]) -> lis
 
 
 def kinds_of_text(pool: Pool) -> dict[str, Mask]:
-    """Return the threads of each class of length, of amount of text, and of guessed language, by name."""
-    words = np.array([sum(len(m.text.split()) for m in thread.messages) for thread in pool.threads])
+    """Return the threads of each class of length and of amount of text, by name."""
+    words = _words(pool)
     kinds = {f"length: {name}": mask for name, mask in by_length(pool)}
     for low, high in AMOUNTS:
         kinds[f"text: {_range(low, high)} words"] = (words >= low) & (words <= (high or np.inf))
-    enough = words >= GUESS_FROM
-    english = np.array([guess_language(thread) == "en" for thread in pool.threads], dtype=bool)
-    kinds["language guess: English"] = enough & english
-    kinds["language guess: other"] = enough & ~english
-    kinds["language guess: too few words"] = ~enough
     return kinds
+
+
+def kinds_of_language(pool: Pool) -> dict[str, Mask]:
+    """Return the threads of each class of guessed language, by name.
+
+    Raises
+    ------
+    MissingExtraError
+        If py3langid is not installed.
+    """
+    enough = _words(pool) >= GUESS_FROM
+    english = np.array([guess_language(thread) == "en" for thread in pool.threads], dtype=bool)
+    return {
+        "language guess: English": enough & english,
+        "language guess: other": enough & ~english,
+        "language guess: too few words": ~enough,
+    }
 
 
 def kinds_of_unknown(model: Model, pool: Pool) -> dict[str, Mask]:
@@ -133,6 +145,10 @@ def by_length(pool: Pool) -> Iterator[tuple[str, Mask]]:
     """Yield the name and the threads of each class of length."""
     for low, high in LENGTHS:
         yield f"{_range(low, high)} messages", (pool.lengths >= low) & (pool.lengths <= (high or np.inf))
+
+
+def _words(pool: Pool) -> NDArray[np.int64]:
+    return np.array([sum(len(m.text.split()) for m in thread.messages) for thread in pool.threads], dtype=np.int64)
 
 
 def _range(low: int, high: int | None) -> str:
