@@ -1,12 +1,14 @@
 """Model folders: config.json, weights.safetensors, README.md (the card) and SHA256SUMS. No pickle.
 
-A model that knows what it was trained on also has a fingerprints.safetensors.
+A model that knows what it was trained on also has a fingerprints.safetensors, and one that was evaluated a
+metrics.json.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -33,7 +35,7 @@ for every version that a released model has, and a test that reads one."""
 
 BUNDLED = "en-v1"
 FILES = CONFIG, WEIGHTS, CARD = "config.json", "weights.safetensors", "README.md"
-FINGERPRINTS = "fingerprints.safetensors"  # optional
+OPTIONAL = FINGERPRINTS, METRICS = "fingerprints.safetensors", "metrics.json"
 SUMS = "SHA256SUMS"
 BUCKETS_OF_TACTICS, WEIGHTS_OF_TACTICS = "tactics.buckets", "tactics.weights"
 
@@ -126,7 +128,9 @@ def load_model(folder: str | os.PathLike[str] | None = None, key: str | None = N
     return _model(config, weights, tactics, fingerprints, key, path)
 
 
-def save_model(model: Model, folder: str | os.PathLike[str], card: str = "") -> None:
+def save_model(
+    model: Model, folder: str | os.PathLike[str], card: str = "", metrics: Mapping[str, Any] | None = None
+) -> None:
     """Write a model folder; an older one of that name is replaced only when the new one is complete.
 
     Parameters
@@ -135,6 +139,8 @@ def save_model(model: Model, folder: str | os.PathLike[str], card: str = "") -> 
     folder : path
     card : str
         Markdown for the model card, README.md.
+    metrics : mapping, optional
+        The evaluation that the card tells of, for metrics.json.
     """
     path = Path(folder)
     check_replaceable(path)
@@ -145,6 +151,8 @@ def save_model(model: Model, folder: str | os.PathLike[str], card: str = "") -> 
     }
     if model.fingerprints is not None:
         contents[FINGERPRINTS] = _packed(model.fingerprints)
+    if metrics is not None:
+        contents[METRICS] = msgspec.json.encode(metrics) + b"\n"
     import shutil  # what only writing needs stays out of the cold start
     import tempfile
 
@@ -171,7 +179,7 @@ def check_replaceable(folder: Path) -> None:
     """Raise a ModelError if a model of that name would replace anything but a model or an empty folder."""
     if folder.exists():
         found = {file.name for file in folder.iterdir()} if folder.is_dir() else {""}
-        if found and not (SUMS in found and found <= {*FILES, FINGERPRINTS, SUMS}):
+        if found and not (SUMS in found and found <= {*FILES, *OPTIONAL, SUMS}):
             raise ModelError(f"{folder} exists and is not a model folder; choose another name")
 
 
@@ -190,7 +198,7 @@ def _verified(path: Path) -> dict[str, bytes]:
     contents: dict[str, bytes] = {}
     for line in _read(path / SUMS, mend).decode("ascii", "replace").removesuffix("\n").split("\n"):
         digest, _, name = line.partition("  ")
-        if name not in (*FILES, FINGERPRINTS):
+        if name not in (*FILES, *OPTIONAL):
             raise ModelIntegrityError(f"{path / SUMS}: names a file that is not part of a model; {mend}")
         contents[name] = _read(path / name, mend)
         if hashlib.sha256(contents[name]).hexdigest() != digest:

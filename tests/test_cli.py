@@ -32,6 +32,8 @@ from grooming_flag import Message, OperatingPoint, Thread, __version__, load_mod
 from grooming_flag.io.scores import COLUMNS
 from grooming_flag.segments import SegmentRule
 
+pytestmark = pytest.mark.usefixtures("quick_evaluations")
+
 DOCUMENTED = [
     "thread_id",
     "score",

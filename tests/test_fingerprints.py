@@ -33,6 +33,8 @@ from grooming_flag.fingerprints import Fingerprints, folded_words
 from grooming_flag.segments import SegmentRule
 from grooming_flag.training.train import train_files
 
+pytestmark = pytest.mark.usefixtures("quick_evaluations")
+
 NONE = np.empty(0, dtype=np.uint64)
 
 

@@ -43,6 +43,8 @@ from grooming_flag.batch import score_files
 from grooming_flag.features import pack_by_author
 from grooming_flag.training import GroomingClassifier
 
+pytestmark = pytest.mark.usefixtures("quick_evaluations")
+
 SECRET = f"{CANARY} tea {CANARY.upper()}2 kettle@{CANARY}.example @{CANARY} www.{CANARY}.example"
 PIECES = [CANARY, CANARY.upper(), CANARY[2:-2]]
 

@@ -31,6 +31,7 @@ from strategies import conversations
 
 from grooming_flag import DataError, FeatureExtractor, Message, Model, Thread, load_model, save_model
 from grooming_flag.calibration import Calibration, Inputs
+from grooming_flag.evaluation.figures import Figure
 from grooming_flag.evaluation.perturbations import PERTURBATIONS, perturb
 from grooming_flag.features import OWN, POOLED, pack_by_author
 from grooming_flag.segments import SegmentRule
@@ -53,6 +54,8 @@ from grooming_flag.training.samples import (
     training_runs,
 )
 from grooming_flag.training.train import train_files
+
+pytestmark = pytest.mark.usefixtures("quick_evaluations")
 
 SMALL = FeatureExtractor(2**12, char_ngrams=None)
 Bits = tuple[bytes, float, Calibration, float]
@@ -983,12 +986,13 @@ def test_without_development_files_persons_are_held_out(tmp_path: Path) -> None:
 def test_the_model_is_measured_on_development_threads_and_says_so(tmp_path: Path) -> None:
     train = write_threads(tmp_path / "train.jsonl", training_threads() + labelled_threads(40, prefix="v"))
     dev = write_threads(tmp_path / "dev.jsonl", labelled_threads(60, prefix="u"))
-    model, measured = train_files([train], tmp_path / "model", [dev], seed=3, prior=0.02)
+    model, metrics = train_files([train], tmp_path / "model", [dev], seed=3, prior=0.02)
     assert model.lineage["seed"] == 3
     assert model.lineage["privacy_floor"] == 10
     assert model.lineage["weighted_buckets"] == int(model.weights.any(axis=1).sum())
     assert model.calibration.prior == 0.02
-    alarms = {f.at: f for f in measured if (f.measure, f.slice) == ("false-positive rate", "all negatives")}
+    figures = [Figure(**row) for row in metrics["figures"]]
+    alarms = {f.at: f for f in figures if (f.measure, f.slice) == ("false-positive rate", "all negatives")}
     for name, point in model.operating_points.items():
         assert point.measured["negatives"] == alarms[name].n == 30
         assert point.measured["false_positives"] == alarms[name].hits

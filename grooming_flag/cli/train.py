@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
-from grooming_flag.cli.options import err, out
+from grooming_flag.cli.options import err, progress_bar
 
 
 def train(
@@ -23,16 +21,15 @@ def train(
     seed: Annotated[int, typer.Option(min=0, help="The same files and seed give the same bytes.")] = 0,
     prior: Annotated[float, typer.Option(help="Share of risky threads that probabilities assume.")] = 1e-3,
 ) -> None:
-    """Train a model, write its folder with a card, and print what was measured on the development threads."""
-    from grooming_flag.evaluation.figures import format_figure
+    """Train a model, write its folder with a card, and print its evaluation on the development threads."""
+    from grooming_flag.evaluation.report import render_summary
     from grooming_flag.training.train import train_files
 
-    with err.status("training"):
-        model, measured = train_files(labelled, output, dev or (), terms=terms, seed=seed, prior=prior)
-    table = Table("measure", "threads", "at", "share [95 %] (count)", box=None)
-    for figure in measured:
-        table.add_row(figure.measure, Text(figure.slice), figure.at, format_figure(figure))
-    out.print(table)
+    with progress_bar("reading") as progress:
+        model, metrics = train_files(
+            labelled, output, dev or (), terms=terms, seed=seed, prior=prior, n_jobs=-1, progress=progress
+        )
+    typer.echo(render_summary(metrics))
     for name, point in model.operating_points.items():
         if point.measured["negatives"] * point.measured["target_fpr"] < 1.0:
             err.print(f"warning: too few negatives ({point.measured['negatives']}) to place {name}; it lets none pass")

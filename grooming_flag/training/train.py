@@ -1,11 +1,11 @@
-"""Files of labelled threads to a model folder: fit, calibrate, choose operating points, measure, write the card."""
+"""Files of labelled threads to a model folder: fit, calibrate, choose operating points, evaluate, write the card."""
 
 from __future__ import annotations
 
 import hashlib
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,20 @@ from grooming_flag.calibration import Calibration
 from grooming_flag.errors import DataError
 from grooming_flag.evaluation.answers import answers_of
 from grooming_flag.evaluation.figures import Figure
+from grooming_flag.evaluation.files import digest, evaluate_files
 from grooming_flag.evaluation.points import choose_operating_points
 from grooming_flag.evaluation.pool import Pool
-from grooming_flag.evaluation.slices import slice_figures, suspect_figures
+from grooming_flag.evaluation.robustness import Progress
 from grooming_flag.evaluation.splits import labels_of
-from grooming_flag.fingerprints import Fingerprints
+from grooming_flag.features import FeatureExtractor
+from grooming_flag.fingerprints import Fingerprints, folded_words
 from grooming_flag.io.threads import read_codes, read_sources
 from grooming_flag.model import Model
 from grooming_flag.records import Thread
 from grooming_flag.tactics import Tactics
-from grooming_flag.training.calibrate import Unseen, calibrate
 from grooming_flag.training.card import model_card
 from grooming_flag.training.classifier import GroomingClassifier
+from grooming_flag.training.recipe import train, without_each_source
 from grooming_flag.training.tactics import fit_tactics
 
 DEFAULT_PRIOR = 1e-3
@@ -37,11 +39,12 @@ DEV_SHARE = 5  # without development files one person of so many is held out
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file of labelled threads."""
+    """A file of labelled threads, or a part of them."""
 
     name: str
+    path: Path
     sha256: str
-    threads: list[Thread]
+    threads: list[Thread] = field(repr=False)
 
     def summary(self) -> dict[str, Any]:
         """Return counts and sum, for the lineage."""
@@ -62,13 +65,15 @@ def train_files(
     terms: Path | None = None,
     seed: int = 0,
     prior: float = DEFAULT_PRIOR,
-) -> tuple[Model, list[Figure]]:
-    """Train a model, write its folder, and return it with what was measured on the development threads.
+    n_jobs: int = 1,
+    progress: Progress | None = None,
+) -> tuple[Model, dict[str, Any]]:
+    """Train a model, write its folder, and return it with its evaluation on the development threads.
 
     Parameters
     ----------
     labelled, dev : sequence of path
-        Threads, JSON lines. Without `dev` one person (or thread) of five is held out for it.
+        Threads, JSON lines. Without `dev` one person (or text) of five is held out for it.
     folder : path
         Its name is the model's.
     terms : path, optional
@@ -79,12 +84,25 @@ def train_files(
         The same files and seed give the same bytes.
     prior : float
         Share of risky threads that probabilities assume.
+    n_jobs : int
+        Processes of the evaluation; -1 for one a core. No figure depends on it.
+    progress : callable, optional
+        Gets the name of a step, how much of it is done, and of how much.
+
+    Returns
+    -------
+    model : Model
+    metrics : dict
+        What `grooming_flag.evaluation.files.evaluate_files` returns; in the section `tactics` what tactic heads do on
+        persons they were not trained on; in the section `audits` what the same training comes to without each of the
+        files that have risky threads, if there are two or more of these.
 
     Raises
     ------
     DataError
-        If a file cannot be read, a thread has no label, or one class is missing.
+        If a file cannot be read, a thread has no label, one class is missing, or development threads are of training.
     """
+    step = progress or (lambda name, done, total: None)
     check_replaceable(folder)
     Calibration(prior=prior)  # which refuses what is none, before the work
     described = _read_terms(terms) if terms else {}
@@ -92,22 +110,21 @@ def train_files(
     if not dev_sources:
         sources, dev_sources = _hold_out(sources)
     _check_labels(sources, dev_sources)
-    _check_disjoint(sources, dev_sources)
     threads = [thread for source in sources for thread in source.threads]
-    classifier = GroomingClassifier(folds=0, prior=prior, random_state=seed)
-    classifier.fit(threads, np.array([thread.label for thread in threads]))
-    dev_threads = [thread for source in dev_sources for thread in source.threads]
-    model = classifier.to_model(folder.name)
-    model = calibrate(model, [Unseen(model, dev_threads, labels_of(dev_threads, "development") == 1)], seed)
+    fingerprints = Fingerprints.of(threads)
+    _check_disjoint(sources, fingerprints, dev_sources)
+    classifier = GroomingClassifier(FeatureExtractor(), folds=0, prior=prior, random_state=seed)
     pool = Pool.of({source.name: source.threads for source in dev_sources})
-    answers = answers_of(model, pool.threads)
-    points = choose_operating_points(pool, answers, "development threads")
     names = described.get("tactics", {})
     tactics, of_tactics = Tactics.none(), list[Figure]()
     if names:
-        codes = dict(pair for path in [*labelled, *dev] for pair in read_codes(path))
-        everything = [*threads, *dev_threads]
-        tactics, of_tactics = fit_tactics(everything, codes, names, model.extractor, classifier.floor, seed)
+        step("tactics", 0, 1)
+        codes = dict(of_thread for path in [*labelled, *dev] for of_thread in read_codes(path))
+        everything = [*threads, *pool.threads]
+        tactics, of_tactics = fit_tactics(everything, codes, names, classifier.extractor, classifier.floor, seed)
+    step("training", 0, 1)
+    model = train(classifier, threads, pool, folder.name)
+    points = choose_operating_points(pool, answers_of(model, pool.threads), "development threads")
     lineage = {
         "library": __version__,
         "seed": seed,
@@ -117,20 +134,27 @@ def train_files(
         "privacy_floor": classifier.floor,
         "tactics": names,
     }
-    model = model.replace(
-        operating_points=points, lineage=lineage, tactics=tactics, fingerprints=Fingerprints.of(threads)
+    model = model.replace(operating_points=points, lineage=lineage, tactics=tactics, fingerprints=fingerprints)
+    metrics = evaluate_files(
+        {source.name: source.threads for source in dev_sources},
+        {source.name: source.path for source in dev_sources},
+        model,
+        seed=seed,
+        n_jobs=n_jobs,
+        progress=progress,
     )
-    answers = replace(answers, points={name: point.threshold for name, point in points.items()})
-    measured = [*slice_figures(pool, answers), *suspect_figures(pool, answers), *of_tactics]
-    save_model(model, folder, model_card(model, measured, described))
-    return model, measured
+    figures, notes = without_each_source(classifier, {s.name: s.threads for s in sources}, pool, step)
+    metrics["figures"] += [figure._asdict() for figure in [*of_tactics, *figures]]
+    metrics["notes"] += notes
+    save_model(model, folder, model_card(model, metrics, described), metrics)
+    return model, metrics
 
 
 def _read(paths: Sequence[Path]) -> list[Source]:
     sources = []
     for path, (name, threads) in zip(paths, read_sources(paths).items(), strict=True):
         labels_of(threads, str(path))
-        sources.append(Source(name, hashlib.sha256(path.read_bytes()).hexdigest(), threads))
+        sources.append(Source(name, path, digest(path), threads))
     return sources
 
 
@@ -146,23 +170,29 @@ def _read_terms(path: Path) -> dict[str, Any]:
 
 
 def _hold_out(sources: Sequence[Source]) -> tuple[list[Source], list[Source]]:
-    """Split each source by a hash of the person, so that the split does not depend on the order or on other files."""
+    """Split each source by a hash of the person, so that the split does not depend on the order or on other files.
+
+    Where there is no person, of the words: what is written twice is on one side.
+    """
 
     def held_out(thread: Thread) -> bool:
-        who = (thread.person or thread.thread_id).encode("utf-8", "surrogatepass")
+        who = (thread.person or "".join(folded_words(thread))).encode("utf-8", "surrogatepass")
         return hashlib.sha256(who).digest()[0] % DEV_SHARE == 0
 
-    kept = [Source(s.name, s.sha256, [t for t in s.threads if not held_out(t)]) for s in sources]
-    dev = [Source(s.name, s.sha256, [t for t in s.threads if held_out(t)]) for s in sources]
+    kept = [replace(s, threads=[t for t in s.threads if not held_out(t)]) for s in sources]
+    dev = [replace(s, threads=[t for t in s.threads if held_out(t)]) for s in sources]
     return kept, [source for source in dev if source.threads]
 
 
-def _check_disjoint(sources: Sequence[Source], dev_sources: Sequence[Source]) -> None:
+def _check_disjoint(sources: Sequence[Source], trained: Fingerprints, dev_sources: Sequence[Source]) -> None:
     trained_on = {t.thread_id for s in sources for t in s.threads}
-    seen = {t.person for s in sources for t in s.threads if t.person}
     for source in dev_sources:
-        if any(thread.person in seen for thread in source.threads if thread.person):
+        seen = [trained.seen(thread) for thread in source.threads]
+        if "person" in seen:
             raise DataError(f"{source.name}: has persons that training threads have too; split by person")
+        if "thread" in seen:
+            n = seen.count("thread")
+            raise DataError(f"{source.name}: has {n} threads with the words of training threads; leave them out")
         if any(thread.thread_id in trained_on for thread in source.threads):
             raise DataError(f"{source.name}: has thread ids that training threads have too; measure on other threads")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from grooming_flag.evaluation.audits import OTHER_SOURCES, RETRAINED
 from grooming_flag.evaluation.figures import Figure
 from grooming_flag.evaluation.report.reading import (
     BASE_RATE,
@@ -137,7 +138,8 @@ def _templates(reading: Reading) -> Iterator[Finding]:
     at = {"at": reading.main}
     worst = highest(reading.of("templates", measure=FPR, **at))
     shown = [figure for figure in reading.of("templates", measure="recall", **at) if figure.value is not None]
-    parts = [f"Of ordinary talk most of {worst.slice} is flagged, {in_full(worst)}"] if worst else []
+    parts = [f"Of ordinary talk most of {worst.slice} is flagged, {in_full(worst)}"] if worst and worst.value else []
+    parts = ["Of ordinary talk none is flagged"] if worst and not parts else parts
     parts += [f"of {figure.slice} {in_full(figure)}" for figure in shown]
     if parts:
         text = f"{'; '.join(parts)}. These test a mechanism, not detection quality."
@@ -190,18 +192,29 @@ def _probabilities(reading: Reading) -> Iterator[Finding]:
 
 
 def _shortcuts(reading: Reading) -> Iterator[Finding]:
-    areas = [f for f in reading.of("audits", measure="ROC-AUC") if f.slice != "other sources" and f.value is not None]
+    areas = [f for f in reading.of("audits", measure="ROC-AUC") if f.value is not None and not _reads(f)]
     if areas:
         text = (
             f"Models that see no word reach ROC-AUC {'; '.join(f'{f.slice} {estimate(f)}' for f in areas)} (chance: "
             "0.5). The nearer to 1, the more of what is measured here may be how the data were gathered."
         )
         yield Finding("audits", "Shortcuts", text)
-    unseen = reading.one("audits", measure="recall", slice="other sources", at=f"FPR 0.001 {SET_HERE}")
+    at = f"FPR 0.001 {SET_HERE}"
+    unseen = reading.one("audits", measure="recall", slice=OTHER_SOURCES, at=at)
     if unseen:
         text = f"A text model fitted on all other sources has recall {in_full(unseen)} at a false-positive rate"
         text += " of 1 in 1,000."
         yield Finding("audits", "Unseen sources", text)
+    full = reading.one("detection", measure="recall", at=at)
+    for left_out in reading.of("audits", measure="recall", at=at):
+        if full and left_out.slice.startswith(RETRAINED) and ": " not in left_out.slice:
+            text = f"{left_out.slice.capitalize()}, the same recipe has recall {estimate(left_out)} at a false-positive"
+            yield Finding("audits", "Left-out source", f"{text} rate of 1 in 1,000; with it {estimate(full)}.")
+
+
+def _reads(audit: Figure) -> bool:
+    """Tell whether what was audited is a model that sees the text."""
+    return audit.slice.startswith((OTHER_SOURCES, RETRAINED))
 
 
 def _comparison(reading: Reading) -> Iterator[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from grooming_flag.evaluation.audits import OTHER_SOURCES, RETRAINED
 from grooming_flag.evaluation.figures import Figure
 from grooming_flag.evaluation.perturbations import PERTURBATIONS, describe
 from grooming_flag.evaluation.report.findings import differences, missed, verdict
@@ -13,13 +14,12 @@ from grooming_flag.evaluation.report.reading import BASE_RATE, SET_HERE, Reading
 from grooming_flag.evaluation.templates import families
 
 FPR, RECALL = "false-positive rate", "recall"
-OTHER_SOURCES = "other sources: "
 SHORTCUTS = {
     "length": "sees only how many messages and characters there are",
     "timing": "sees only the times between messages",
     "parties": "sees only how many authors there are, and their shares of the messages",
     "source": "sees only which source the thread is of",
-    "other sources": "sees the text; was fitted on all sources but the one it scores",
+    OTHER_SOURCES: "sees the text; was fitted on all sources but the one it scores",
 }
 
 Cell = Figure | str | None
@@ -245,10 +245,9 @@ def _templates(reading: Reading) -> list[Table]:
 
 def _audits(reading: Reading) -> list[Table]:
     figures = reading.of("audits")
-    other = [
-        f._replace(slice=f.slice.removeprefix(OTHER_SOURCES)) for f in figures if f.slice.startswith(OTHER_SOURCES)
-    ]
-    whole = [f for f in figures if not f.slice.startswith(OTHER_SOURCES)]
+    prefix = f"{OTHER_SOURCES}: "
+    other = [f._replace(slice=f.slice.removeprefix(prefix)) for f in figures if f.slice.startswith(prefix)]
+    whole = [f for f in figures if not f.slice.startswith((prefix, RETRAINED))]
 
     tables = pivot(
         "Models that see one thing only", "Model", whole, _slice, _measure_at, bars=("ROC-AUC",), notes=SHORTCUTS
@@ -260,7 +259,33 @@ def _audits(reading: Reading) -> list[Table]:
     for at, of_point in _by_point(reading, [figure for figure in other if figure.measure == RECALL]):
         caption = f"Fitted on other sources: recall by source and length, at {at}"
         tables += _by_length(caption, of_point, True)
+    return tables + _retrained(reading)
+
+
+def _retrained(reading: Reading) -> list[Table]:
+    """Return what the recipe comes to without one of its sources, beside the model that had all."""
+
+    def model(figure: Figure) -> str:
+        return figure.slice.partition(": ")[0] if figure.slice.startswith(RETRAINED) else "trained on all sources"
+
+    def threads(figure: Figure) -> str:
+        return figure.slice.partition(": ")[2] if figure.slice.startswith(RETRAINED) else figure.slice
+
+    figures = [figure for figure in reading.of("audits") if figure.slice.startswith(RETRAINED)]
+    whole, parts = ([f for f in figures if bool(threads(f)) is is_part] for is_part in (False, True))
+    measured = {_measure_at(figure) for figure in whole}
+    full = [f for f in reading.of("detection") if _measure_at(f) in measured]
+    tables = pivot("Trained once more without one source", "Model", [*full, *whole], model, _measure_at)
+    for at, of_point in _by_point(reading, parts):
+        wanted = {threads(figure) for figure in of_point}
+        full = [f for f in reading.of("slices", measure=RECALL, at=at) if f.slice in wanted]
+        caption = f"Trained once more without one source: recall at {at}"
+        tables += pivot(caption, "Threads", [*full, *of_point], threads, model, bars=None)
     return tables
+
+
+def _tactics(reading: Reading) -> list[Table]:
+    return pivot("By tactic", "Tactic", reading.of("tactics"), _slice, _measure_at)
 
 
 def _comparison(reading: Reading) -> list[Table]:
@@ -307,6 +332,7 @@ TABLES: Mapping[str, Callable[[Reading], list[Table]]] = {
     "early": _early,
     "suspects": _suspects,
     "evidence": _evidence,
+    "tactics": _tactics,
     "slices": _slices,
     "perturbations": _perturbations,
     "templates": _templates,
