@@ -147,9 +147,12 @@ def test_the_bundled_model_loads_by_default_and_states_its_measures() -> None:
 @needs_bundled_model
 def test_the_bundled_folder_is_what_saving_the_model_writes(tmp_path: Path) -> None:
     card = (bundled_model() / "README.md").read_text(encoding="utf-8")
-    save_model(load_model(), tmp_path / "model", card)
+    measured = bundled_model() / "metrics.json"
+    metrics = json.loads(measured.read_text(encoding="utf-8")) if measured.exists() else None
+    save_model(load_model(), tmp_path / "model", card, metrics)
     same = [name for name, data in contents(bundled_model()).items() if contents(tmp_path / "model")[name] == data]
     assert {"README.md", "weights.safetensors"} <= set(same)
+    assert metrics is None or "metrics.json" in same
 
 
 # --- keys --------------------------------------------------------------------------------------------------------
