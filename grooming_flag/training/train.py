@@ -113,7 +113,8 @@ def train_files(
     threads = [thread for source in sources for thread in source.threads]
     fingerprints = Fingerprints.of(threads)
     _check_disjoint(sources, fingerprints, dev_sources)
-    classifier = GroomingClassifier(FeatureExtractor(), folds=0, prior=prior, random_state=seed)
+    extractor = FeatureExtractor()
+    classifier = GroomingClassifier(extractor, folds=0, prior=prior, random_state=seed)
     pool = Pool.of({source.name: source.threads for source in dev_sources})
     names = described.get("tactics", {})
     tactics, of_tactics = Tactics.none(), list[Figure]()
@@ -121,7 +122,7 @@ def train_files(
         step("tactics", 0, 1)
         codes = dict(of_thread for path in [*labelled, *dev] for of_thread in read_codes(path))
         everything = [*threads, *pool.threads]
-        tactics, of_tactics = fit_tactics(everything, codes, names, classifier.extractor, classifier.floor, seed)
+        tactics, of_tactics = fit_tactics(everything, codes, names, extractor, classifier.floor, seed)
     step("training", 0, 1)
     model = train(classifier, threads, pool, folder.name)
     points = choose_operating_points(pool, answers_of(model, pool.threads), "development threads")
