@@ -12,12 +12,12 @@ One source runs compiled (Cython, pure-Python mode) and interpreted. It is THE d
   (URL) if it starts with ``ww.`` (what remains of ``www.``) or contains ``://``; else `E` (e-mail address) if it has
   an ``@`` that is not its first code point and later a ``.`` before a letter or digit. Further chunks up to white
   space are then ignored.
-* Other chunks split into words at whatever is neither letter nor digit, and a longer word every `MAX_WORD`.
-* What is spelt to pass unnoticed is also a word as it is meant. A chunk without asterisk that has digits but no fewer
-  letters ("h3llo"), or letters or digits on both sides of something else ("he.llo"), is also the word of its letters
-  in a row, with the digits ``4 3 1 0 5 7`` as ``a e i o s t`` and nothing else. Three or more chunks of one letter
-  each in a row ("h e l l o") are also the word of these letters. Of equal letters in a row one remains. Such a word
-  has 2 to `MAX_WORD` letters; of a chunk with more there is none, longer runs of letters are split.
+* Other chunks split into words at whatever is neither letter nor digit, except asterisks between these ("h*llo"), and
+  a longer word every `MAX_WORD`. But three or more chunks in a row of one letter each and nothing else ("h e l l o")
+  are one word, a longer row every `MAX_WORD` chunks; of equal letters in a row one remains.
+* A chunk without asterisk that has digits but no fewer letters ("h3llo"), or letters or digits on both sides of
+  something else ("he.llo"), is also a word as it is meant, of 2 to `MAX_WORD` letters: its letters in a row, with the
+  digits ``4 3 1 0 5 7`` as ``a e i o s t`` and nothing else, of equal ones in a row one.
 * The features of a message are its words, its pairs of neighbouring words, and the character n-grams of each
   word with a space at both ends (the whole of it aside, which the word itself already says). A word as it is meant
   makes pairs with the word before and the word after what it is made of.
@@ -60,6 +60,7 @@ AT = cython.declare(cython.const[cython.uint], 0x80000040)
 COLON = cython.declare(cython.const[cython.uint], 0x8000003A)
 SLASH = cython.declare(cython.const[cython.uint], 0x8000002F)
 STAR = cython.declare(cython.const[cython.uint], 0x8000002A)
+HIDDEN = cython.declare(cython.const[cython.uint], 0x2A)  # an asterisk in place of a letter
 DOT = cython.declare(cython.const[cython.uint], 0x8000002E)
 LETTER_W = cython.declare(cython.const[cython.uint], 0x77)
 ZERO = cython.declare(cython.const[cython.uint], 0x30)
@@ -125,7 +126,6 @@ class Scanner:
     _at: cython.int[548]  # where they lie in the message
     _prefix: cython.ulonglong[548]  # the hashes of the first 0, 1, ... of them, all digits as 0
     _n_spelt: cython.Py_ssize_t
-    _n_spelt_chunks: cython.Py_ssize_t
     _has_before: cython.bint  # the word before what a word as it is meant is made of
     _before: cython.ulonglong
     _before_start: cython.int
@@ -311,7 +311,6 @@ class Scanner:
         self._has_previous = False
         self._has_meant = False
         self._n_spelt = 0
-        self._n_spelt_chunks = 0
         while True:
             if entry < end_entry:
                 code = self._pool[entry]
@@ -378,6 +377,7 @@ class Scanner:
             if code < LETTER:
                 codepoint |= SEPARATOR
                 separators |= 2 if codepoint == AT or codepoint == COLON or (codepoint == DOT and n == 2) else 1
+                separators |= 4 if codepoint == STAR else 0
             else:
                 is_zero = codepoint == ZERO
                 digits |= is_zero
@@ -386,11 +386,12 @@ class Scanner:
             self._chunk[n] = byte if codepoint == ZERO and byte < 0x80 else codepoint
             self._at[n] = position
             n += 1
-            prefix = (prefix * base + codepoint) & M64
+            prefix = (prefix * base + (codepoint & CODEPOINT)) & M64
             self._prefix[n] = prefix
             last_but_one = last
             last = codepoint
-        self._end_spelt()
+        if self._n_spelt > 0:
+            self._end_spelt()
 
     @cython.cfunc
     @cython.nogil
@@ -398,7 +399,7 @@ class Scanner:
     def _end_chunk(self, n: cython.Py_ssize_t, separators: cython.int, digits: cython.int) -> cython.void:
         """Split the chunk into words, unless it is masked or is a word.
 
-        `separators` is 0 if there are none, and at least 2 if there are any by which a mask is known.
+        `separators` is 0 if there are none; 2 is in it if there are any by which a mask is known, 4 for an asterisk.
         """
         start: cython.Py_ssize_t = 0
         i: cython.Py_ssize_t = n if separators == 0 and n <= MAX_WORD else 0
@@ -410,16 +411,21 @@ class Scanner:
             return
         if n == 1 and is_plain:
             self._spell()
-        elif self._n_spelt_chunks > 0:
+            return
+        if self._n_spelt > 0:
             self._end_spelt()
         if not is_plain:
-            self._remember()
-        if separators >= 2:
+            self._has_before = self._has_previous
+            self._before = self._previous_word
+            self._before_start = self._previous_start
+        if separators & 2:
             mask = self._mask(n)
             if mask != 0:
                 self._masked = True
                 self._prefix[1] = mask
                 i = n = 1
+        if separators & 4 and not self._masked:
+            self._uncover(n)
         while i <= n:
             separates = i == n or self._chunk[i] >= SEPARATOR
             if separates or i - start == MAX_WORD:
@@ -433,11 +439,18 @@ class Scanner:
     @cython.cfunc
     @cython.nogil
     @cython.exceptval(check=False)
-    def _remember(self) -> cython.void:
-        """Remember the word before what may be a word as it is meant."""
-        self._has_before = self._has_previous
-        self._before = self._previous_word
-        self._before_start = self._previous_start
+    def _uncover(self, n: cython.Py_ssize_t) -> cython.void:
+        """Take asterisks between letters or digits as letters."""
+        i: cython.Py_ssize_t
+        k: cython.Py_ssize_t
+        first: cython.Py_ssize_t = n  # of the asterisks right before, after a letter
+        for i in range(n):
+            if self._chunk[i] < SEPARATOR:
+                for k in range(first, i):
+                    self._chunk[k] = HIDDEN
+                first = i + 1
+            elif self._chunk[i] != STAR:
+                first = n
 
     @cython.cfunc
     @cython.nogil
@@ -453,9 +466,9 @@ class Scanner:
         inner: cython.bint = False
         for i in range(n):
             c = self._chunk[i]
+            if c == STAR or c == HIDDEN:
+                return
             if c >= SEPARATOR:
-                if c == STAR:
-                    return
                 gap = n_letters + n_digits > 0
                 continue
             inner |= gap
@@ -473,54 +486,57 @@ class Scanner:
             self._chunk[k] = c
             self._at[k] = self._at[i]
             k += 1
-        if n_letters >= n_digits and (inner or n_digits > 0):
-            self._has_meant = self._meant(MEANT, k)
+        if n_letters < n_digits or not (inner or n_digits > 0) or k < MEANT + 2:
+            return
+        self._hash(MEANT, k)
+        self._meant_word = self._features(MEANT, k, k)
+        self._meant_start = self._at[MEANT]
+        self._has_meant = True
+        if self._has_before and self._word_ngrams > 1:
+            self._pair(self._before, self._meant_word, self._before_start, self._at[k - 1] + 1)
 
     @cython.cfunc
     @cython.nogil
     @cython.exceptval(check=False)
     def _spell(self) -> cython.void:
-        """Add the letter that is all of a chunk to those before it."""
-        k: cython.Py_ssize_t = SPELT + self._n_spelt
-        if self._n_spelt_chunks == 0:
-            self._remember()
-        self._n_spelt_chunks += 1
-        if self._n_spelt > 0 and self._chunk[0] == self._chunk[k - 1]:
-            return
+        """Keep the letter that is all of a chunk until it is known whether letters in a row spell a word."""
         if self._n_spelt == MAX_WORD:
-            self._meant(SPELT, k)
-            self._has_before = False
-            self._n_spelt = 0
-            k = SPELT
-        self._chunk[k] = self._chunk[0]
-        self._at[k] = self._at[0]
+            self._end_spelt()
+        self._chunk[SPELT + self._n_spelt] = self._chunk[0]
+        self._at[SPELT + self._n_spelt] = self._at[0]
         self._n_spelt += 1
 
     @cython.cfunc
     @cython.nogil
     @cython.exceptval(check=False)
     def _end_spelt(self) -> cython.void:
-        if self._n_spelt_chunks > 2:
-            self._has_meant = self._meant(SPELT, SPELT + self._n_spelt)
+        """Add the word of three letters or more, of equal ones in a row one; of fewer each is a word."""
+        i: cython.Py_ssize_t
+        k: cython.Py_ssize_t = SPELT
+        is_word: cython.bint = self._n_spelt > 2
+        for i in range(SPELT, SPELT + self._n_spelt):
+            if is_word and k > SPELT and self._chunk[i] == self._chunk[k - 1]:
+                continue
+            self._chunk[k] = self._chunk[i]
+            self._at[k] = self._at[i]
+            k += 1
+        self._hash(SPELT, k)
+        if is_word:
+            self._word(SPELT, k, k)
+        else:
+            for i in range(SPELT, k):
+                self._word(i, i + 1, i + 1)
         self._n_spelt = 0
-        self._n_spelt_chunks = 0
 
     @cython.cfunc
     @cython.nogil
     @cython.exceptval(check=False)
-    def _meant(self, start: cython.Py_ssize_t, stop: cython.Py_ssize_t) -> cython.bint:
-        """Add the features of the word in ``_chunk[start:stop]``, of which no prefix is hashed yet, if it is one."""
+    def _hash(self, start: cython.Py_ssize_t, stop: cython.Py_ssize_t) -> cython.void:
+        """Hash the prefixes of what was put in ``_chunk[start:stop]``."""
         i: cython.Py_ssize_t
-        if stop - start < 2:
-            return False
         self._prefix[start] = 0
         for i in range(start, stop):
             self._prefix[i + 1] = (self._prefix[i] * self._powers[1] + self._chunk[i]) & M64
-        self._meant_word = self._features(start, stop, stop)
-        self._meant_start = self._at[start]
-        if self._has_before and self._word_ngrams > 1:
-            self._pair(self._before, self._meant_word, self._before_start, self._at[stop - 1] + 1)
-        return True
 
     @cython.cfunc
     @cython.nogil

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from itertools import accumulate, groupby, pairwise
+from itertools import groupby, pairwise
 from typing import Any, NamedTuple
 
 MAX_CHUNK = 256  # folded characters
@@ -144,11 +144,12 @@ def chunks(text: str) -> list[list[list[Folded]]]:
 
 
 def words_of_chunk(chunk: Sequence[Folded]) -> list[Word]:
-    """Return the words between whatever is neither letter nor digit, long ones cut into pieces."""
+    """Return the words between whatever is neither letter nor digit nor hides one, long ones cut into pieces."""
+    shape = "".join("a" if f.in_word else "*" if f.char == "*" else "." for f in chunk)
     words = []
-    for in_word, group in groupby(chunk, lambda f: f.in_word):
-        letters = list(group)
-        for i in range(0, len(letters) if in_word else 0, MAX_WORD):
+    for run in re.finditer(r"a+(\*+a+)*", shape):
+        letters = chunk[run.start() : run.end()]
+        for i in range(0, len(letters), MAX_WORD):
             piece = letters[i : i + MAX_WORD]
             words.append(Word("".join(f.char for f in piece), piece[0].position, piece[-1].position + 1))
     return words
@@ -167,12 +168,32 @@ def unmasked_chunks(text: str) -> list[list[Folded] | Word]:
     return found
 
 
+def words_by_chunk(text: str) -> list[tuple[list[Folded], list[Word]]]:
+    """Return the chunks of a message with the words they make; a masked chunk, and a row of letters, as no chunk."""
+    found: list[tuple[list[Folded], list[Word]]] = []
+    for is_letter, group in groupby(unmasked_chunks(text), lambda c: not isinstance(c, Word) and is_one_letter(c)):
+        if is_letter:
+            letters = [(f.char, f.position) for chunk in group for f in chunk if isinstance(f, Folded)]
+            found += [([], spelt(letters[i : i + MAX_WORD])) for i in range(0, len(letters), MAX_WORD)]
+        else:
+            found += [([], [c]) if isinstance(c, Word) else (c, words_of_chunk(c)) for c in group]
+    return found
+
+
+def is_one_letter(chunk: Sequence[Folded]) -> bool:
+    return [f.kind for f in chunk] == ["letter"]
+
+
+def spelt(letters: Sequence[tuple[str, int]]) -> list[Word]:
+    """Return the word that three or more chunks of one letter spell, or fewer as a word each."""
+    if len(letters) >= 3:
+        return [written_together(letters)]
+    return [Word(letter, position, position + 1) for letter, position in letters]
+
+
 def words(text: str) -> list[Word]:
     """Return the words of a message in order, with U, E and H where they stand for a chunk."""
-    found = []
-    for chunk in unmasked_chunks(text):
-        found += [chunk] if isinstance(chunk, Word) else words_of_chunk(chunk)
-    return found
+    return [word for _, of_chunk in words_by_chunk(text) for word in of_chunk]
 
 
 LETTERS_OF_DIGITS = dict(zip("431057", "aeiost", strict=True))
@@ -189,49 +210,34 @@ class Meant(NamedTuple):
 def meant(text: str) -> list[Meant]:
     """Return the words that are meant by what is spelt to pass unnoticed."""
     found: list[Meant] = []
-    plain: list[list[Word]] = []  # of each chunk
-    made_of: list[tuple[list[Word], int, int]] = []  # words as they are meant, first chunk, one past the last one
-    letters: list[Folded] = []
-    for i, chunk in enumerate([*unmasked_chunks(text), []]):
-        plain.append([chunk] if isinstance(chunk, Word) else words_of_chunk(chunk))
-        if not isinstance(chunk, Word) and [f.kind for f in chunk] == ["letter"]:
-            letters += chunk
-            continue
-        if len(letters) >= 3:
-            made_of.append((written_together([(f.char, f.position) for f in letters]), i - len(letters), i))
-        letters = []
-        if not isinstance(chunk, Word):
-            made_of.append((respelt(chunk), i, i + 1))
-    every: list[Word | None] = [None, *(word for of_chunk in plain for word in of_chunk), None]
-    so_far = [0, *accumulate(len(of_chunk) for of_chunk in plain)]  # words before each chunk
-    for pieces, first, stop in made_of:
-        for k, word in enumerate(pieces):
-            if len(word.text) > 1:
-                before = every[so_far[first]] if k == 0 else None
-                after = every[so_far[stop] + 1] if k == len(pieces) - 1 else None
-                found.append(Meant(word, before, after))
+    every: list[Word | None] = [None, *words(text), None]
+    n_before = 0
+    for chunk, of_chunk in words_by_chunk(text):
+        word = respelt(chunk)
+        if word:
+            found.append(Meant(word, every[n_before], every[n_before + len(of_chunk) + 1]))
+        n_before += len(of_chunk)
     return found
 
 
-def respelt(chunk: Sequence[Folded]) -> list[Word]:
+def respelt(chunk: Sequence[Folded]) -> Word | None:
     """Return the word that is meant by a chunk such as "he.llo" or "h3llo", if it is such a one."""
     kinds = "".join("l" if f.kind == "letter" else "d" if f.kind == "digit" else "." for f in chunk)
     is_divided = re.search(r"[ld]\.+[ld]", kinds)
     has_asterisk = any(f.char == "*" for f in chunk)  # which stands for a letter
     if has_asterisk or kinds.count("l") < kinds.count("d") or not (is_divided or "d" in kinds):
-        return []
+        return None
     letters = [
         (LETTERS_OF_DIGITS.get(f.digit, "") if f.kind == "digit" else f.char, f.position) for f in chunk if f.in_word
     ]
-    pieces = written_together([(letter, position) for letter, position in letters if letter])
-    return pieces if len(pieces) == 1 else []
+    word = written_together([(letter, position) for letter, position in letters if letter])
+    return word if 2 <= len(word.text) <= MAX_WORD else None
 
 
-def written_together(letters: Sequence[tuple[str, int]]) -> list[Word]:
-    """Return the word of these letters, a long one in pieces; of equal ones in a row the first remains."""
+def written_together(letters: Sequence[tuple[str, int]]) -> Word:
+    """Return the word of these letters; of equal ones in a row the first remains."""
     squeezed = [next(group) for _, group in groupby(letters, lambda one: one[0])]
-    pieces = [squeezed[i : i + MAX_WORD] for i in range(0, len(squeezed), MAX_WORD)]
-    return [Word("".join(letter for letter, _ in piece), piece[0][1], piece[-1][1] + 1) for piece in pieces]
+    return Word("".join(letter for letter, _ in squeezed), squeezed[0][1], squeezed[-1][1] + 1)
 
 
 # --- features ----------------------------------------------------------------------------------------------------
@@ -264,12 +270,12 @@ def char_ngrams(word: str, shortest: int, longest: int) -> list[str]:
 def features(text: str, settings: Settings) -> list[Feature]:
     """Return the features of one message in readable form; those that occur twice are there twice."""
     message = words(text)
-    spelt = meant(text)
-    every = message + [one.word for one in spelt]
+    others = meant(text)
+    every = message + [one.word for one in others]
     found = [Feature("word", (w.text,), (w.start, w.stop)) for w in every]
     if settings.word_ngrams == 2:
         found += [Feature("pair", (a.text, b.text), (a.start, b.stop)) for a, b in pairwise(message)]
-        neighbors = [pair for one in spelt for pair in ((one.before, one.word), (one.word, one.after))]
+        neighbors = [pair for one in others for pair in ((one.before, one.word), (one.word, one.after))]
         found += [Feature("pair", (a.text, b.text), (a.start, b.stop)) for a, b in neighbors if a and b]
     if settings.char_ngrams:
         found += [

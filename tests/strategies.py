@@ -26,7 +26,7 @@ WORDS = [
     "7",
     "2024",
 ]
-SEPARATORS = [*"   \n\t\u00a0\u3000\u2028-_,.'\u200b\x00", "  ", ""]
+SEPARATORS = [*"   \n\t\u00a0\u3000\u2028-_,.'\u200b\x00", "  ", "*", "**", ""]
 LINKS = [
     "http://tea.example/kettle?size=2",
     "see:https://garden.example",

@@ -163,6 +163,19 @@ def same(a: Emitted, b: Emitted) -> bool:
         ("http://" + "kettle/" * 200 + " tea", ["U", "tea"]),
         ("ab-" * 85 + "a@lantern @lantern", ["ab"] * 85 + ["a", "H", "H"]),
         ("ab-" * 85 + "a://tea :// tea", ["ab"] * 85 + ["a", "U", "U", "tea"]),
+        ("h*llo, s**n *tea* tea**", ["h*lo", "s**n", "tea", "tea"]),  # an asterisk between letters stands for one
+        ("2*3 a*-*b *", ["0*0", "a", "b"]),
+        ("ab*" * 20, ["ab*" * 10 + "ab", "*" + "ab*" * 8 + "ab"]),
+        ("@h*llo me@h*llo.tea http://h*llo", ["H", "E", "U"]),
+        ("h e l l o there", ["helo", "there"]),
+        ("i m so h a p p y", ["i", "m", "so", "hapy"]),
+        ("i u, u u", ["i", "u", "u", "u"]),  # less than three
+        ("u u u", ["u"]),
+        ("a b 7 c d", ["a", "b", "0", "c", "d"]),
+        ("a b c @tea d e", ["abc", "H", "d", "e"]),
+        ("\uff33 \uff25 \uff25 u", ["seu"]),
+        ("a b " * 17, ["ab" * 16, "a", "b"]),
+        ("a b " * 20, ["ab" * 16, "ab" * 4]),
         ("ab-" * 90 + "http://tea" + "-kettle" * 99 + " tea", ["ab"] * 85 + ["a", "U", "tea"]),
     ],
 )
@@ -180,15 +193,9 @@ def test_a_message_splits_into_these_words(text: str, words: list[str]) -> None:
         ("h3ll0 t3st 5-4-y", ["helo", "test"]),
         ("gr8 b4 2day u2 16m 7357", ["gr", "ba", "day"]),  # as many letters as digits, or more; a letter alone is none
         ("10:30 1,000 1st 22nd", ["ist", "nd"]),
-        ("h e l l o there", ["helo"]),
-        ("i m so h a p p y", ["hapy"]),
-        ("i u, a b", []),  # less than three
-        ("a b 7 c d", []),
-        ("\uff33 \uff25 \uff25 u", ["seu"]),
         ("http://h3llo.example @h3llo h3llo@tea.example", []),
         ("a.b" * 16, ["ab" * 16]),
         ("a.b" * 16 + "c", []),
-        ("a b " * 20, [("ab" * 16), "ab" * 4]),
         ("ab-" * 85 + "a7a", ["ta"]),  # in a chunk of its own
     ],
 )
@@ -200,8 +207,9 @@ def test_what_is_spelt_to_pass_unnoticed_is_also_the_word_that_is_meant(text: st
 
 def test_a_word_as_it_is_meant_has_the_features_of_the_word() -> None:
     plain = buckets_of_text("my kettle sings", DEFAULT)
-    for text in ("my ket.tle sings", "my k3ttl3 sings", "my k e t t l e sings"):
+    for text in ("my ket.tle sings", "my k3ttl3 sings"):
         assert plain < buckets_of_text(text, DEFAULT)
+    assert buckets_of_text("my k e t t l e sings", DEFAULT) == plain
 
 
 def test_features_are_words_pairs_and_the_character_ngrams_within_a_padded_word() -> None:

@@ -52,6 +52,7 @@ from grooming_flag.training.samples import (
     runs_of_all_kinds,
     suspects_against_partners,
     training_runs,
+    whole_threads,
 )
 from grooming_flag.training.train import train_files
 
@@ -406,7 +407,7 @@ def test_ngrams_above_the_floor_are_those_that_the_oracle_counts(
         for i, said in enumerate(batch)
     ]
     with few_ngrams(14):
-        ngrams = Ngrams(extractor, threads, floor)
+        ngrams = Ngrams(extractor, threads, whole_threads(threads), floor)
     n_ngrams = max(2**14, extractor.n_features)
     fine = Settings(**{**extractor.get_params(), "n_features": n_ngrams})
     known = {ngram for ngram, n in authors_of_buckets(threads, fine).items() if n >= floor}
@@ -436,7 +437,7 @@ def test_without_a_floor_rows_are_those_of_the_extractor(
     threads = [Thread(f"t{i}", said) for i, said in enumerate(batch)]
     for floor, seen in ((0, [*batch, other]), (1, batch)):
         with few_ngrams():
-            ngrams, packed = Ngrams(extractor, threads, floor), pack_by_author(seen)
+            ngrams, packed = Ngrams(extractor, threads, whole_threads(threads), floor), pack_by_author(seen)
         assert ngrams.n_buckets == n_features
         for by in (POOLED, OWN):
             found, expected = ngrams.rows(packed, by), extractor.rows(packed, by)
@@ -469,7 +470,7 @@ def test_what_few_authors_wrote_is_left_out_even_where_it_shares_a_bucket_with_w
     threads = [
         Thread(f"t{i}", [Message("a", often), Message("b", seldom if i < n_authors else "tea")]) for i in range(9)
     ]
-    ngrams = Ngrams(WORDS_ALONE, threads, 3)
+    ngrams = Ngrams(WORDS_ALONE, threads, whole_threads(threads), 3)
     (bucket,) = own_row(WORDS_ALONE, seldom)
     rows = ngrams.rows(pack_by_author([[Message("a", text)] for text in (often, seldom, f"{often} {seldom}")]))
     assert buckets_of(rows) == [[bucket], [bucket] if n_authors == 3 else [], [bucket]]
@@ -527,8 +528,58 @@ def test_authors_count_once_a_thread_and_those_of_one_person_are_two_at_most(
     said = [Message(author, "xylophone") for author in writers]
     threads = [Thread(f"r{i}", said, 1, ["a", "s"], person) for i in range(4)]
     packed = pack_by_author([said[:1]])
-    assert Ngrams(WORDS_ALONE, threads, n_authors).rows(packed).nnz == 1
-    assert Ngrams(WORDS_ALONE, threads, n_authors + 1).rows(packed).nnz == 0
+    assert Ngrams(WORDS_ALONE, threads, whole_threads(threads), n_authors).rows(packed).nnz == 1
+    assert Ngrams(WORDS_ALONE, threads, whole_threads(threads), n_authors + 1).rows(packed).nnz == 0
+
+
+def with_and_without_vowels(in_one_bucket: bool) -> tuple[str, str]:
+    """Return a word, and it as it is where vowels are dropped."""
+    for word in map("".join, itertools.product("bdfg", "aeiou", "lmnr", "aeiou", "dkst")):
+        rewritten = word[0] + word[2] + word[4]
+        if (own_row(WORDS_ALONE, word) == own_row(WORDS_ALONE, rewritten)) == in_one_bucket:
+            return word, rewritten
+    raise AssertionError("no such word")
+
+
+@pytest.mark.parametrize(("floor", "found"), [(1, [1, 1, 1]), (2, [1, 1, 0]), (4, [1, 1, 0]), (5, [0, 0, 0])])
+@pytest.mark.parametrize("in_one_bucket", [True, False])
+def test_what_arises_by_rewriting_is_its_authors_in_their_own_buckets_and_padding_is_nobodys(
+    floor: int, found: list[int], in_one_bucket: bool
+) -> None:
+    word, rewritten = with_and_without_vowels(in_one_bucket)
+    risky = [Thread(f"r{i}", [Message("a", word)] * 9, 1, ["a"]) for i in range(4)]
+    threads = [*risky, Thread("o", [Message("b", "marmalade")] * 9, 0)]
+    plan = Plan(windows=(0, 0), rewritten=(60, 0), padded=9)
+    runs = training_runs(threads, np.array([True] * 4 + [False]), SegmentRule(), plan, random.Random(0))
+    assert runs.padded.any()
+    packed = pack_by_author([[Message("a", text)] for text in (word, rewritten, "marmalade")])
+    expected = [found[0], found[1] * in_one_bucket, found[2]]
+    assert Ngrams(WORDS_ALONE, threads, runs, floor).rows(packed).getnnz(axis=1).tolist() == expected
+
+
+@given(st.integers(1, 60))
+def test_batches_of_runs_leave_persons_whole(size: int) -> None:
+    threads = [
+        Thread(f"t{i}", [Message("a", "tea")] * (i + 1), person=random.Random(i).choice("pqr")) for i in range(9)
+    ]
+    runs = whole_threads(threads)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(samples, "BATCH_MESSAGES", size)
+        batches = list(samples._by_person(threads, runs))
+    assert sorted(i for batch in batches for i in batch) == list(range(9))
+    persons = [{threads[i].person for i in batch} for batch in batches]
+    assert sum(map(len, persons)) == len(set().union(*persons))
+
+
+def test_the_model_is_the_mean_of_heads_of_one_draw_each() -> None:
+    threads = training_threads()
+    risky = np.array(labels(threads)) == 1
+    one, rng = classifier(folds=0), random.Random(0)
+    drawn = [one._drawn_heads(threads, risky, SMALL, SegmentRule(), Plan(), rng) for _ in range(2)]
+    model = classifier(folds=0, plan=Plan(draws=2)).fit(threads, labels(threads)).model_
+    assert not np.array_equal(drawn[0][0], drawn[1][0])
+    assert np.abs(model.coef - np.mean([heads for heads, _ in drawn], axis=0)).max() <= model.step / 2
+    assert model.intercept == pytest.approx(np.mean([intercept for _, intercept in drawn]), abs=model.step / 2)
 
 
 # --- samples -----------------------------------------------------------------------------------------------------
@@ -616,19 +667,29 @@ def test_risky_threads_alone_are_padded_with_others_and_lose_nothing_by_it(
     threads: list[Thread], rule: SegmentRule, n_padded: int, seed: int
 ) -> None:
     runs = drawn(threads, rule, Plan((0, 0), (0, 0), n_padded), seed)
-    others = [message.text for one in threads if not one.label for message in one.messages]
     for i, one in enumerate(threads):
         padded = of_thread(runs, i, WEIGHT_OF_PADDED)
-        can_be = one.label and one.messages and others and rule.max_messages > 1
-        assert len(padded) == (n_padded * len(sides_of(one)) if can_be else 0)
+        assert len(padded) == (n_padded * len(sides_of(one)) if can_be_padded(one, threads, rule) else 0)
         for run in padded:
-            own = [message for message in run if message in one.messages]
-            added = [message for message in run if message not in one.messages]
-            assert any(is_run_of(own, side) for side in sides_of(one))
-            assert 0 < len(added) <= max(len(own), 1)
-            assert {message.text for message in added} <= set(others)
-            assert {message.author for message in added} <= {message.author for message in own}
-            assert len(run) <= rule.max_messages
+            assert any(is_padded(run, side, threads, rule) for side in sides_of(one))
+
+
+def can_be_padded(one: Thread, threads: Sequence[Thread], rule: SegmentRule) -> bool:
+    others = [message for other in threads if not other.label for message in other.messages]
+    return bool(one.label and one.messages and others) and rule.max_messages > 1
+
+
+def is_padded(run: Sequence[Message], side: Sequence[Message], threads: Sequence[Thread], rule: SegmentRule) -> bool:
+    """Say whether the run is one of the side, among messages of threads that are not risky by its authors."""
+    own = [message for message in run if message in side]
+    added = [message for message in run if message not in side]
+    return (
+        is_run_of(own, side)
+        and 0 < len(added) <= max(len(own), 1)
+        and {m.text for m in added} <= {m.text for one in threads if not one.label for m in one.messages}
+        and {m.author for m in added} <= {m.author for m in own}
+        and len(run) <= rule.max_messages
+    )
 
 
 @given(corpora(), rules(), plans, st.integers(0, 99))
@@ -724,7 +785,7 @@ def test_the_attribution_head_learns_from_segments_windows_and_rewritten_parts_o
 
 
 @given(corpora(), rules(), st.integers(0, 99))
-def test_a_calibration_is_made_on_segments_windows_of_any_length_and_rewritten_parts(
+def test_a_calibration_is_made_on_segments_windows_of_any_length_and_rewritten_and_padded_parts(
     threads: list[Thread], rule: SegmentRule, seed: int
 ) -> None:
     risky = np.array([one.label == 1 for one in threads])
@@ -734,6 +795,8 @@ def test_a_calibration_is_made_on_segments_windows_of_any_length_and_rewritten_p
         found = [list(run) for run, source in zip(runs, sources, strict=True) if source == i]
         segments = segments_of(one.messages, rule)
         k, (n_windows, n_rewritten) = len(segments), (6, 8) if one.label else (1, 2)
+        if can_be_padded(one, threads, rule):
+            assert is_padded(found.pop(), one.messages, threads, rule)
         windows, rewritten = found[k : k + n_windows], found[k + n_windows :]
         assert found[:k] == segments
         assert len(windows) == n_windows

@@ -74,12 +74,11 @@ def fit_calibration(inputs: Inputs, risky: NDArray[np.bool_], is_side: NDArray[n
         found[used] = head.coef_[0] / spread[used]
         return found, float(head.intercept_[0] - found @ center)
 
-    coef, intercept = fitted([0, 1, 2, 3, 4])
-    if coef[3:].min() < 0.0:  # too few threads to learn who leads
-        coef, intercept = fitted([0, 1, 2] + [term for term in (3, 4) if coef[term] > 0.0])
-        coef[3:] = np.maximum(coef[3:], 0.0)
-    if coef[0] <= 0.0:  # too few to tell the score and who leads apart
-        coef, intercept = fitted([0, 1, 2])
+    used = [0, 1, 2, 3, 4]
+    coef, intercept = fitted(used)
+    while coef[3:].min() < 0.0 or (coef[0] <= 0.0 and coef[3:].any()):  # too few threads to learn who leads
+        used = [term for term in used if term < 3 or (coef[0] > 0.0 and coef[term] > 0.0)]
+        coef, intercept = fitted(used)
     if coef[0] <= 0.0:
         raise DataError("scores do not rise with risk on the calibration data: too little of it, or wrong labels?")
     slope, amount, root, lead, no_lead = coef.tolist()

@@ -172,21 +172,15 @@ class GroomingClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         rule = self.segment_rule or SegmentRule()
         plan = self.plan or Plan()
         rng = random.Random(self.random_state)
-        ngrams = Ngrams(extractor, threads, self.floor)
-        runs = training_runs(threads, risky, rule, plan, rng)
-        rows = ngrams.rows(pack_by_author(runs.messages))
-        head = LogisticRegression(C=self.C, max_iter=300)
-        head.fit(rows, risky[runs.threads], sample_weight=runs.weights)
-        known = [thread for thread, is_risky in zip(threads, risky, strict=True) if is_risky and thread.suspects]
-        attribution = self._attribution_head(known, attribution_runs(known, rule, plan, rng), ngrams)
-        heads = np.stack([head.coef_[0], attribution], axis=1)
+        drawn = [self._drawn_heads(threads, risky, extractor, rule, plan, rng) for _ in range(plan.draws)]
+        heads = np.mean([heads for heads, _ in drawn], axis=0)
         step = 2.0 ** np.ceil(np.log2(max(np.abs(heads).max() / INT16, 2.0**-20)))
         return Model(
             name="custom",
             extractor=extractor,
             weights=np.round(heads / step).astype(np.int16),
             step=float(step),
-            intercept=int(np.round(head.intercept_[0] / step)),
+            intercept=int(np.round(np.mean([intercept for _, intercept in drawn]) / step)),
             calibration=Calibration(prior=float(risky.mean()) if self.prior is None else self.prior),
             attribution_scale=1.0,
             segment_rule=rule,
@@ -194,6 +188,25 @@ class GroomingClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             operating_points={},
             lineage={},
         )
+
+    def _drawn_heads(
+        self,
+        threads: Sequence[Thread],
+        risky: NDArray[np.bool_],
+        extractor: FeatureExtractor,
+        rule: SegmentRule,
+        plan: Plan,
+        rng: random.Random,
+    ) -> tuple[NDArray[np.float64], float]:
+        """Return the weights of both heads, shape (n_features, 2), and the intercept, from one draw of runs."""
+        runs = training_runs(threads, risky, rule, plan, rng)
+        ngrams = Ngrams(extractor, threads, runs, self.floor)
+        rows = ngrams.rows(pack_by_author(runs.messages))
+        head = LogisticRegression(C=self.C, max_iter=300)
+        head.fit(rows, risky[runs.threads], sample_weight=runs.weights)
+        known = [thread for thread, is_risky in zip(threads, risky, strict=True) if is_risky and thread.suspects]
+        attribution = self._attribution_head(known, attribution_runs(known, rule, plan, rng), ngrams)
+        return np.stack([head.coef_[0], attribution], axis=1), float(head.intercept_[0])
 
     def _attribution_head(self, threads: Sequence[Thread], runs: Runs, ngrams: Ngrams) -> NDArray[np.float64]:
         """Return weights that are positive for what suspects write and negative for what their partners do."""

@@ -14,7 +14,7 @@ from scipy.sparse import csr_matrix
 
 from grooming_flag.evaluation.perturbations import perturb
 from grooming_flag.evaluation.slices import sides_of
-from grooming_flag.features import OWN, POOLED, FeatureExtractor, Packed, pack_by_author
+from grooming_flag.features import OWN, POOLED, FeatureExtractor, Packed, Scanner, pack_by_author
 from grooming_flag.records import Message, Thread
 from grooming_flag.segments import SegmentRule
 
@@ -29,23 +29,39 @@ REWRITES = (
 PADDING = (0.25, 0.5, 0.5, 1.0)  # messages added for each that is there
 WEIGHT_OF_SEGMENT, WEIGHT_OF_WINDOW, WEIGHT_OF_REWRITTEN, WEIGHT_OF_PADDED = 1.0, 0.25, 1.0, 0.02
 NGRAM_BITS = 24
+BATCH_MESSAGES = 100_000
 
 
 class Plan(NamedTuple):
-    """How many random runs a training takes of each risky thread, and of each other thread."""
+    """How many random runs a training takes of each risky thread, and of each other thread.
+
+    All of them are drawn `draws` times, each time for heads of their own, and the model is the mean of these.
+    """
 
     windows: tuple[int, int] = (6, 3)
     rewritten: tuple[int, int] = (6, 2)
     padded: int = 4
     attribution: int = 2
+    draws: int = 3
 
 
 class Runs(NamedTuple):
-    """Runs of messages, the thread that each is from, and its weight in training."""
+    """Runs of messages to train on.
+
+    Attributes
+    ----------
+    messages : list of sequences of Message, length n_runs
+    threads : ndarray of int64, shape (n_runs,)
+        Index of the thread that each is from.
+    weights : ndarray of float64, shape (n_runs,)
+    padded : ndarray of bool, shape (n_runs,)
+        Which have messages that others than the authors of the thread wrote.
+    """
 
     messages: list[Run]
     threads: NDArray[np.int64]
     weights: NDArray[np.float64]
+    padded: NDArray[np.bool_]
 
 
 def training_runs(
@@ -61,24 +77,25 @@ def training_runs(
     - if it is risky, padded ones: with messages of other threads in between, before or after, so that no amount of
       ordinary talk outweighs the rest.
     """
-    others = [t.messages for t, is_risky in zip(threads, risky, strict=True) if t.messages and not is_risky]
-    runs: list[tuple[Run, int, float]] = []
+    others = _others(threads, risky)
+    runs: list[_Weighted] = []
+    padded: list[_Weighted] = []
     for i, thread in enumerate(threads):
         kind = 0 if risky[i] else 1
         for side in (thread, *_suspects_alone(thread)) if risky[i] else (thread,):
             of_side = _segments_and_windows(side.messages, rule, plan.windows[kind], rng)
             for _ in range(plan.rewritten[kind] if side.messages else 0):
                 of_side.append((_rewritten(side, rule, rng), WEIGHT_OF_REWRITTEN))
-            for _ in range(plan.padded if risky[i] and side.messages and others and rule.max_messages > 1 else 0):
-                padded = _padded(_part(side.messages, rule, rng), others, rule, rng)
-                of_side.append((padded, WEIGHT_OF_PADDED))
             runs += [(run, i, weight) for run, weight in of_side]
-    return _runs(runs)
+            for _ in range(plan.padded if risky[i] and _can_be_padded(side, others, rule) else 0):
+                run = _padded(_part(side.messages, rule, rng), others, rule, rng)
+                padded.append((run, i, WEIGHT_OF_PADDED))
+    return _runs(runs, padded)
 
 
 def attribution_runs(threads: Sequence[Thread], rule: SegmentRule, plan: Plan, rng: random.Random) -> Runs:
     """Return segments, windows and rewritten parts of threads with known suspects, for the attribution head."""
-    runs: list[tuple[Run, int, float]] = []
+    runs: list[_Weighted] = []
     for i, thread in enumerate(threads):
         of_thread = _segments_and_windows(thread.messages, rule, plan.attribution, rng)
         for _ in range(plan.attribution if thread.messages else 0):
@@ -87,9 +104,22 @@ def attribution_runs(threads: Sequence[Thread], rule: SegmentRule, plan: Plan, r
     return _runs(runs)
 
 
-def _runs(runs: Sequence[tuple[Run, int, float]]) -> Runs:
-    sources = np.array([source for _, source, _ in runs], dtype=np.int64)
-    return Runs([run for run, _, _ in runs], sources, np.array([weight for _, _, weight in runs], dtype=np.float64))
+def whole_threads(threads: Sequence[Thread]) -> Runs:
+    """Return each thread as a run."""
+    return _runs([(thread.messages, i, WEIGHT_OF_SEGMENT) for i, thread in enumerate(threads)])
+
+
+_Weighted = tuple[Run, int, float]
+
+
+def _runs(runs: Sequence[_Weighted], padded: Sequence[_Weighted] = ()) -> Runs:
+    every = [*runs, *padded]
+    return Runs(
+        [run for run, _, _ in every],
+        np.array([source for _, source, _ in every], dtype=np.int64),
+        np.array([weight for _, _, weight in every], dtype=np.float64),
+        np.repeat([False, True], [len(runs), len(padded)]),
+    )
 
 
 def _segments_and_windows(
@@ -134,6 +164,15 @@ def _rewritten(thread: Thread, rule: SegmentRule, rng: random.Random) -> Run:
     return perturb(part, [rng.choice(REWRITES)], rng.getrandbits(32)).messages[: rule.max_messages]
 
 
+def _others(threads: Sequence[Thread], risky: NDArray[np.bool_]) -> list[Run]:
+    """Return the messages of the threads that are not risky, which may pad others."""
+    return [t.messages for t, is_risky in zip(threads, risky, strict=True) if t.messages and not is_risky]
+
+
+def _can_be_padded(thread: Thread, others: Sequence[Run], rule: SegmentRule) -> bool:
+    return bool(thread.messages and others) and rule.max_messages > 1
+
+
 def _padded(messages: Run, others: Sequence[Run], rule: SegmentRule, rng: random.Random) -> Run:
     """Return the messages with runs of other threads, by the same authors: strewn in, or all before or after.
 
@@ -161,10 +200,11 @@ def _padded(messages: Run, others: Sequence[Run], rule: SegmentRule, rng: random
 def runs_of_all_kinds(
     threads: Sequence[Thread], risky: NDArray[np.bool_], rule: SegmentRule, rng: random.Random
 ) -> tuple[list[Run], NDArray[np.int64]]:
-    """Return segments, random windows of log-uniform length and rewritten parts, and the threads that they are from.
+    """Return segments, random windows of log-uniform length, and rewritten and padded parts, and their threads.
 
     A calibration on them holds for any amount of text, and does not take one way of writing for granted.
     """
+    others = _others(threads, risky)
     runs: list[Run] = []
     sources: list[int] = []
     for i, thread in enumerate(threads):
@@ -172,6 +212,8 @@ def runs_of_all_kinds(
         lengths = (1, rule.max_messages)
         of_thread += [_window(thread.messages, rule, rng, lengths) for _ in range(6 if risky[i] else 1)]
         of_thread += [_rewritten(thread, rule, rng) for _ in range(8 if risky[i] else 2) if thread.messages]
+        if _can_be_padded(thread, others, rule) and risky[i]:
+            of_thread.append(_padded(_part(thread.messages, rule, rng), others, rule, rng))
         runs += of_thread
         sources += [i] * len(of_thread)
     return runs, np.array(sources, dtype=np.int64)
@@ -181,7 +223,8 @@ class Ngrams:
     """The n-grams that may have a weight: those of enough distinct authors.
 
     They are told apart by `NGRAM_BITS` bits of their hash, far more than the buckets of a model have: an n-gram of few
-    authors takes no part in training, not even through others that share its bucket.
+    authors takes no part in training, not even through others that share its bucket. One that arises where a text is
+    rewritten is its author's too, but its bucket must be of enough authors by what they wrote themselves.
 
     Parameters
     ----------
@@ -189,27 +232,19 @@ class Ngrams:
     threads : sequence of Thread
         An author id counts once a thread, since ids may mean another person elsewhere; in the threads of one `person`
         all suspects count as one author, and all others as one.
+    runs : Runs
+        What of these threads is trained on, as it is or rewritten. Padded runs do not count.
     floor : int
         Least number of authors.
     """
 
-    def __init__(self, extractor: FeatureExtractor, threads: Sequence[Thread], floor: int) -> None:
+    def __init__(self, extractor: FeatureExtractor, threads: Sequence[Thread], runs: Runs, floor: int) -> None:
         bits = max(NGRAM_BITS, extractor.n_features.bit_length() - 1)
         self.n_buckets = extractor.n_features
         self._shift = bits + 1 - extractor.n_features.bit_length()
         self._scanner = FeatureExtractor(**{**extractor.get_params(), "n_features": 1 << bits}).scanner()
-        packed = pack_by_author(thread.messages for thread in threads)
-        rows = self._scanner.rows(packed, OWN)
-        ids: dict[tuple[str | None, str | bool], int] = {}
-        owners = np.empty(len(packed.authors), dtype=np.int64)
-        for slot, (i, author) in enumerate(zip(packed.segments, packed.authors, strict=True)):
-            thread = threads[i]
-            is_suspect = author in thread.suspects
-            owner = (thread.person, is_suspect) if thread.person else (thread.thread_id, author)
-            owners[slot] = ids.setdefault(owner, len(ids))
-        pairs = (np.repeat(owners, np.diff(rows.indptr)) << bits) + rows.indices
-        ngrams = np.unique(pairs) & ((1 << bits) - 1)
-        self.known = np.bincount(ngrams, minlength=1 << bits) >= floor
+        buckets = _n_authors(extractor.scanner(), threads, whole_threads(threads)) >= floor
+        self.known = (_n_authors(self._scanner, threads, runs) >= floor) & np.repeat(buckets, 1 << self._shift)
 
     def rows(self, packed: Packed, by: int = POOLED) -> csr_matrix:
         """Return what `FeatureExtractor.rows` does, of these n-grams alone."""
@@ -221,6 +256,42 @@ class Ngrams:
         folded.sum_duplicates()
         folded.data[:] = 1.0
         return folded
+
+
+def _n_authors(scanner: Scanner, threads: Sequence[Thread], runs: Runs) -> NDArray[np.int32]:
+    """Return of how many authors each bucket is in runs that are not padded, shape (n_features,)."""
+    n = scanner.n_features
+    n_authors = np.zeros(n, dtype=np.int32)
+    for batch in _by_person(threads, runs):
+        packed = pack_by_author(runs.messages[i] for i in batch)
+        rows = scanner.rows(packed, OWN)
+        ids: dict[tuple[str | int, str | bool], int] = {}
+        owners = np.empty(len(packed.authors), dtype=np.int64)
+        for slot, (i, author) in enumerate(zip(packed.segments, packed.authors, strict=True)):
+            thread = threads[source := int(runs.threads[batch[i]])]
+            owner = (thread.person, author in thread.suspects) if thread.person else (source, author)
+            owners[slot] = ids.setdefault(owner, len(ids))
+        pairs = np.repeat(owners, np.diff(rows.indptr)) * n + rows.indices
+        np.add.at(n_authors, np.unique(pairs) % n, 1)
+    return n_authors
+
+
+def _by_person(threads: Sequence[Thread], runs: Runs) -> Iterator[list[int]]:
+    """Yield the runs that are not padded in batches that bound the memory, all runs of a person in one of them."""
+    of_person: dict[str | int, list[int]] = {}
+    for i in np.flatnonzero(~runs.padded).tolist():
+        source = int(runs.threads[i])
+        of_person.setdefault(threads[source].person or source, []).append(i)
+    batch: list[int] = []
+    n_messages = 0
+    for of_one in of_person.values():
+        batch += of_one
+        n_messages += sum(len(runs.messages[i]) for i in of_one)
+        if n_messages >= BATCH_MESSAGES:
+            yield batch
+            batch, n_messages = [], 0
+    if batch:
+        yield batch
 
 
 def suspects_against_partners(packed: Packed, suspects: Sequence[Sequence[str]]) -> tuple[NDArray[np.int64], ...]:

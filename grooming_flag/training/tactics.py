@@ -20,7 +20,7 @@ from grooming_flag.evaluation.pool import Pool
 from grooming_flag.features import FeatureExtractor, pack_by_author
 from grooming_flag.records import Thread
 from grooming_flag.tactics import STEP, Tactics
-from grooming_flag.training.samples import Ngrams
+from grooming_flag.training.samples import Ngrams, whole_threads
 
 C = 0.2
 FOLDS = 5
@@ -68,7 +68,7 @@ def fit_tactics(
     for k, name in enumerate(tactics):
         if not coded or len(set(persons[shows[:, k]])) < FOLDS:
             raise DataError(f"messages coded as {name!r} are of fewer than {FOLDS} persons; add some, or leave it out")
-    ngrams = Ngrams(extractor, coded, floor)
+    ngrams = Ngrams(extractor, coded, whole_threads(coded), floor)
     rows = ngrams.rows(pack_by_author([message] for thread in coded for message in thread.messages))
     scores = np.empty(shows.shape)
     with threadpool_limits(1):  # the order of a sum decides its last bit
