@@ -216,3 +216,4 @@ def test_training_names_tactics_and_the_commands_show_them(tmp_path: Path) -> No
     assert named == {"asking", "meeting"}
     shown = run("explain", *judged, "--thread", "t0").out
     assert b"asking" in shown or b"meeting" in shown
+    assert b"asking, meeting" in run("info", "--model", tmp_path / "model").out

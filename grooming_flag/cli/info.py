@@ -31,6 +31,7 @@ def info(model: ModelFolder = None) -> None:
         "segment": f"at most {loaded.segment_rule.max_messages} messages",
         "prior": f"{loaded.calibration.prior:g} (share of risky threads that probabilities assume)",
         "abstains": f"below {loaded.min_amount} known features",
+        "tactics": ", ".join(loaded.tactics.names) or "none",
     }.items():
         table.add_row(name, Text(value))
     for name, point in sorted(loaded.operating_points.items()):
