@@ -120,7 +120,7 @@ def load_model(folder: str | os.PathLike[str] | None = None, key: str | None = N
         weights = np.stack([tensors[head] for head in config.heads], axis=1)
         tactics = _tactics(config, tensors)
         fingerprints = _unpacked(contents[FINGERPRINTS]) if FINGERPRINTS in contents else None
-    except (msgspec.MsgspecError, SafetensorError, KeyError, ValueError) as error:
+    except (msgspec.MsgspecError, SafetensorError, KeyError, ValueError, OverflowError) as error:
         if isinstance(error, ModelError):
             raise
         mend = "train it again or get a fresh copy"

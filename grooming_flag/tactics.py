@@ -55,6 +55,8 @@ class Tactics:
             raise ModelError(f"buckets, weights and cuts of tactics are {types}; need int32, int16 and int64")
         if self.weights.shape != (n_buckets, n_tactics) or self.cuts.shape != (n_tactics,):
             raise ModelError(f"weights of tactics are {self.weights.shape}; need ({n_buckets}, {n_tactics})")
+        if len(set(self.names)) < n_tactics:
+            raise ModelError("two tactics have the same name")
         if n_buckets and (self.buckets[0] < 0 or np.any(np.diff(self.buckets) <= 0)):
             raise ModelError("the buckets of tactics are not ascending numbers from 0")
 

@@ -352,6 +352,9 @@ def test_a_newer_format_may_have_other_settings(folder: Path) -> None:
         lambda config: config["features"].update(char_ngrams=[1]),
         lambda config: config["operating_points"]["balanced"].update(threshold=1.5),
         lambda config: config["operating_points"]["balanced"].pop("threshold"),
+        lambda config: config.update(tactics=[{"name": "a", "cut": 1}]),
+        lambda config: config.update(tactics=[{"name": "a", "cut": 10**30}]),
+        lambda config: config.update(tactics=[{"name": "a"}]),
     ],
 )
 def test_settings_that_cannot_be_used_are_a_model_error(

@@ -482,6 +482,44 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     )
 
 
+def test_training_reads_no_pipe_which_it_would_read_twice(labelled: tuple[Path, Path], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for inputs in (
+        ("-",),
+        (tmp_path / "pipe",),
+        (labelled[0], "--dev", "-"),
+        (labelled[0], "--dev", tmp_path / "pipe"),
+    ):
+        ran = run("train", *inputs, "-o", tmp_path / "model")
+        assert ran.status == 2
+        assert "twice" in ran.err
+
+
+def test_generated_threads_are_neither_calibrated_nor_chosen_on(labelled: tuple[Path, Path], tmp_path: Path) -> None:
+    assert run("generate", "-o", tmp_path / "made.jsonl", "--threads", 3).status == 0
+    for name, dev in (("with", [labelled[1], tmp_path / "made.jsonl"]), ("without", [labelled[1]])):
+        assert run("train", labelled[0], "--dev", *dev, "-o", tmp_path / name / "m").status == 0
+    models = [load_model(tmp_path / name / "m") for name in ("with", "without")]
+    assert models[0].calibration == models[1].calibration
+    assert models[0].operating_points == models[1].operating_points
+
+
+@pytest.mark.parametrize("output", ["train.jsonl/model", "/proc/nowhere/model"])
+def test_an_output_that_cannot_be_written_is_noticed_before_the_work(tmp_path: Path, output: str) -> None:
+    (tmp_path / "broken.jsonl").write_text("{")
+    (tmp_path / "train.jsonl").write_text("")
+    assert_is_one_error(run("train", tmp_path / "broken.jsonl", "-o", tmp_path / output), output.split("/")[-2])
+
+
+@pytest.mark.parametrize("kind", ["one person", "generated"])
+def test_what_cannot_be_held_out_asks_for_development_files(tmp_path: Path, kind: str) -> None:
+    threads = [replace(one, person="somebody") for one in labelled_threads(10)]
+    if kind == "generated":
+        threads = [replace(one, thread_id=f"template/judging/tea/{i}", person=None) for i, one in enumerate(threads)]
+    ran = run("train", write_threads(tmp_path / "few.jsonl", threads), "-o", tmp_path / "model")
+    assert_is_one_error(ran, "--dev")
+
+
 def test_training_writes_a_model_that_scores(labelled: tuple[Path, Path], tmp_path: Path) -> None:
     folder = tmp_path / "mine-v1"
     ran = run("train", labelled[0], "--dev", labelled[1], "-o", folder, "--prior", 0.01)

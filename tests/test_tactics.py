@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import CANARY, COMMON, ORDINARY, PATTERN, error_of, row_of, sentence, small_model, thread
+from builders import CANARY, COMMON, ORDINARY, PATTERN, error_of, row_of, sentence, small_model, thread, write_threads
 from cli import run
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +20,7 @@ from grooming_flag.errors import DataError, ModelError
 from grooming_flag.features import pack_by_author
 from grooming_flag.tactics import STEP, Tactics
 from grooming_flag.training.tactics import fit_tactics
+from grooming_flag.training.train import _doubtful_tactics
 
 ASKING, MEETING = PATTERN[:6], PATTERN[6:]
 NAMES = {"1": "asking", "2": "meeting"}
@@ -105,6 +106,7 @@ def test_scores_are_the_sums_of_weights_less_the_cuts(seed: int) -> None:
         {"weights": np.zeros((2, 1), np.float32)},
         {"cuts": np.zeros(2, np.int64)},
         {"names": ["a", "b"]},
+        {"names": ["a", "a"], "weights": np.zeros((2, 2), np.int16), "cuts": np.ones(2, np.int64)},
     ],
 )
 def test_what_does_not_fit_together_is_a_model_error(changes: dict[str, object]) -> None:
@@ -178,17 +180,45 @@ def test_codes_may_share_a_tactic_and_weights_are_of_the_stated_size() -> None:
     assert 0.5 < np.abs(heads.weights).max() * STEP < 10.0
 
 
-@pytest.mark.parametrize("names", [{"3": "none"}, {"1": "asking", "3": "none"}])
-def test_a_tactic_of_no_message_is_named(names: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("names", "named"), [({"3": "none"}, "code of 3"), ({"1": "asking", "3": "none"}, "'none' (3)")]
+)
+def test_a_tactic_of_no_message_is_named(names: dict[str, str], named: str) -> None:
     threads, codes = coded_threads()
-    assert "'none'" in str(error_of(lambda: fit_tactics(threads, codes, names, EXTRACTOR, 10, 0), DataError))
+    assert named in str(error_of(lambda: fit_tactics(threads, codes, names, EXTRACTOR, 10, 0), DataError))
 
 
 def test_coded_messages_of_too_few_persons_are_an_error() -> None:
     threads, codes = coded_threads(4)
     error = error_of(lambda: fit_tactics(threads, codes, NAMES, EXTRACTOR, 1, 0), DataError)
-    assert "fewer than 5 persons" in str(error)
+    assert "'asking' (1) is coded in messages of 4 persons; 5 are needed" in str(error)
     error_of(lambda: fit_tactics(threads, {}, NAMES, EXTRACTOR, 1, 0), DataError)
+
+
+def test_a_tactic_of_every_message_is_an_error() -> None:
+    threads, codes = coded_threads()
+    all_asking = {thread_id: [("1",)] * len(of_thread) for thread_id, of_thread in codes.items()}
+    error = error_of(lambda: fit_tactics(threads, all_asking, {"1": "asking"}, EXTRACTOR, 1, 0), DataError)
+    assert "'asking' is coded in all or in no messages" in str(error)
+
+
+@pytest.mark.parametrize("table", ['1 = ""', '1 = " "', '1 = "a\\nb"', "1 = 2"])
+def test_a_tactic_without_a_plain_name_is_an_error(tmp_path: Path, table: str) -> None:
+    (tmp_path / "terms.toml").write_text(f"[tactics]\n{table}\n")
+    write_threads(tmp_path / "train.jsonl", coded_threads()[0])
+    ran = run("train", tmp_path / "train.jsonl", "-o", tmp_path / "model", "--terms", tmp_path / "terms.toml")
+    assert ran.status == 1
+    assert "tactic" in ran.err
+    assert "what =" not in ran.err
+
+
+def test_a_tactic_that_chance_tells_as_well_is_noted() -> None:
+    threads, codes = coded_threads()
+    chance = random.Random(0)
+    shuffled = {thread_id: chance.sample(of_thread, len(of_thread)) for thread_id, of_thread in codes.items()}
+    for found, doubtful in ((codes, False), (shuffled, True)):
+        _, figures = fit_tactics(threads, found, NAMES, EXTRACTOR, floor=10, seed=0)
+        assert any("asking" in note for note in _doubtful_tactics(figures)) == doubtful
 
 
 def test_training_names_tactics_and_the_commands_show_them(tmp_path: Path) -> None:
@@ -208,7 +238,7 @@ def test_training_names_tactics_and_the_commands_show_them(tmp_path: Path) -> No
     assert run(*train).status == 0
     model = load_model(tmp_path / "model")
     assert model.tactics.names == ("asking", "meeting")
-    assert model.lineage["tactics"] == NAMES
+    assert model.lineage["tactics"] == {"codes": NAMES, "sources": ["train"]}
     judged = (tmp_path / "train.jsonl", "--model", tmp_path / "model")
     ran = run("score", *judged, "-o", "-", "--evidence", 3, "--threshold", 0)
     scored = [json.loads(line) for line in ran.out.splitlines()]

@@ -814,6 +814,13 @@ def test_every_suspect_is_set_against_every_other_author_of_the_segment() -> Non
     assert segment.tolist() == [0, 0, 1]
 
 
+def test_a_floor_that_nothing_passes_and_a_plan_without_draws_are_errors() -> None:
+    threads = training_threads()
+    assert "authors" in str(error_of(lambda: classifier(floor=10_000).fit(threads, labels(threads)), DataError))
+    error = error_of(lambda: classifier(plan=Plan(draws=0)).fit(threads, labels(threads)), DataError)
+    assert "0 draws" in str(error)
+
+
 # --- calibration -------------------------------------------------------------------------------------------------
 
 

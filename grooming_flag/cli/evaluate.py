@@ -10,7 +10,7 @@ import msgspec
 import typer
 
 from grooming_flag.artifact import load_model
-from grooming_flag.cli.options import AuthorIds, ModelFolder, chosen_point, err, progress_bar
+from grooming_flag.cli.options import AuthorIds, ModelFolder, check_files, chosen_point, err, progress_bar
 from grooming_flag.errors import DataError, MissingExtraError
 from grooming_flag.io.scores import read_scores
 from grooming_flag.io.streams import whole_file
@@ -48,8 +48,7 @@ def evaluate(
     chosen = chosen_point(at, threshold)
     if model is not None and scores is not None:
         raise typer.BadParameter("use --model or --scores, not both")
-    if "-" in map(str, labelled):
-        raise typer.BadParameter("standard input cannot be read twice; write the threads to a file first")
+    check_files(labelled)
     from grooming_flag.evaluation.files import evaluate_files
     from grooming_flag.evaluation.protocol import Scored
     from grooming_flag.evaluation.report import render_html, render_summary

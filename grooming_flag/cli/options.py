@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -42,6 +42,13 @@ def check_point(model: Model, at: str | None) -> None:
 
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 9999)  # else cells are cut
+
+
+def check_files(paths: Iterable[Path]) -> None:
+    """Raise a usage error if one is standard input or a pipe, which can be read only once."""
+    for path in paths:
+        if str(path) == "-" or path.is_fifo():
+            raise typer.BadParameter(f"{path} cannot be read twice; write the threads to a file first")
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from grooming_flag.cli.options import err, progress_bar
+from grooming_flag.cli.options import check_files, err, progress_bar
 
 
 def train(
@@ -17,11 +17,12 @@ def train(
         list[Path] | None,
         typer.Option(metavar="LABELLED...", help="Labelled threads of other persons, to choose and calibrate on."),
     ] = None,
-    terms: Annotated[Path | None, typer.Option(help="TOML: what each file is, and its terms.")] = None,
+    terms: Annotated[Path | None, typer.Option(help="TOML: what each file is, its terms, tactics by code.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same files and seed give the same bytes.")] = 0,
     prior: Annotated[float, typer.Option(help="Share of risky threads that probabilities assume.")] = 1e-3,
 ) -> None:
     """Train a model, write its folder with a card, and print its evaluation on the development threads."""
+    check_files([*labelled, *(dev or ())])
     from grooming_flag.evaluation.report import render_summary
     from grooming_flag.training.train import train_files
 

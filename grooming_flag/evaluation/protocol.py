@@ -117,7 +117,7 @@ def evaluate(
         If the model has no such operating point.
     """
     step = progress or (lambda name, done, total: None)
-    real, generated = _apart(sources)
+    real, generated = apart(sources)
     notes = [note for one in (system, against) for note in _notes(one, sources, allow_seen)]
     pool = Pool.of(real, authors)
     if not pool.risky.any() or pool.risky.all():
@@ -197,7 +197,7 @@ def evaluate(
     }
 
 
-def _apart(
+def apart(
     sources: Mapping[str, Sequence[Thread]],
 ) -> tuple[dict[str, list[Thread]], list[Thread]]:
     """Return the real threads by source, and the generated ones."""
@@ -209,7 +209,7 @@ def _apart(
 def _notes(system: System | None, sources: Mapping[str, Sequence[Thread]], allow_seen: bool) -> list[str]:
     """Return a note on threads that a model was trained on, which are refused unless allowed, or that have no score."""
     if isinstance(system, Scored):
-        ids = {t.thread_id for threads in _apart(sources)[0].values() for t in threads}
+        ids = {t.thread_id for threads in apart(sources)[0].values() for t in threads}
         scored = {row.thread_id for row in system.rows if not row.thread_id.startswith(TEMPLATES)}
         missing, unknown = len(ids - scored), len(scored - ids)
         notes = [f"{system.name} has no score of {missing} of {len(ids)} threads: never flagged."] if missing else []

@@ -1,5 +1,6 @@
 """Labelled threads to models; scikit-learn and joblib are at home here."""
 
 from grooming_flag.training.classifier import GroomingClassifier
+from grooming_flag.training.samples import Plan
 
-__all__ = ["GroomingClassifier"]
+__all__ = ["GroomingClassifier", "Plan"]

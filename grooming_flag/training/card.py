@@ -79,9 +79,6 @@ MEASURED = {
 HELD_OUT = "Development threads are a part of the same files, held out by a hash of the person, else of the words."
 GIVEN = "The two were given as files of their own."
 
-TACTICS = """ Which tactics a message shows ({names}; in no order) is
-told by columns of their own, which no score depends on."""
-
 TEMPLATE = """\
 # {name}
 
@@ -112,6 +109,8 @@ carry the evidence.
 {limits}- Recall on platforms unlike the sources is unknown and will be lower. Early messages of a contact look like any
   other talk.
 - The suspect is named by how text differs from the partner's. In a group it is a hint only.
+- Disguise is measured on every second word. Whoever masks a letter of every word, or drops all vowels, mostly passes;
+  and of text that is all mentions, addresses or links the model abstains.
 - An adversary who knows the weights can evade it. Keep explanations from end users.
 
 ## Human review
@@ -126,9 +125,9 @@ Presence of words, word pairs and character {char_ngrams}-grams, hashed into {n_
 {bits}-bit weights, among them one for the risk of the pooled text of a segment (at most {max_messages} messages) and
 one for the suspects' text against their partners'. {weighted} buckets have a weight. Below {min_amount} known features
 the model abstains. A probability is made from the score, the amount of text, and how much any author writes like a
-suspect. No timing, time of day or message count is used.{tactics}
+suspect. No timing or time of day is used, and the number of messages only where a segment ends.
 
-Probabilities assume a prior of {prior:g} (share of risky threads); `with_prior` restates them for your platform.
+{tactics}Probabilities assume a prior of {prior:g} (share of risky threads); `with_prior` restates them for yours.
 
 ## Data
 Trained on:
@@ -148,8 +147,8 @@ and threads that name no person may share one.
 ## Operating points
 {points}
 
-Each is the least threshold with that false-positive rate on the threads above. Which thresholds released models had is
-in models/CHANGELOG.md of the library.
+Each flags that many of the other threads above, and lies half way between the last that it flags and the next. Which
+thresholds released models had is in models/CHANGELOG.md of the library.
 
 ## Measured
 On the development threads of the second table, with grooming_flag {library} and seed {seed}. The unit is the thread,
@@ -165,7 +164,8 @@ cell is empty there was nothing to measure.
 - The folder holds no message and no id of a thread, author or person. An n-gram took part in training only if at least
   {floor} distinct authors wrote it, or would have in one of the ways in which texts are rewritten for training (an
   author id counts once a thread; in threads of one known person the suspects are one author and the others another).
-- It holds hashed fingerprints of the training threads and persons, so that evaluation can refuse to judge on them.
+- It holds hashed fingerprints of the training threads and persons, so that evaluation can refuse to judge on them;
+  threads that only tactics were learnt from are not among them, since no evaluation judges tactics.
   Whoever has a thread or the id of a person can tell by them whether it was among those; nobody can read a thread out
   of them. Delete fingerprints.safetensors and its line in SHA256SUMS if that must not be: no score depends on it.
 - The model keeps nothing of what it scores. Scores, suspects and evidence are personal data of the people in a thread:
@@ -200,7 +200,7 @@ def model_card(model: Model, metrics: Mapping[str, Any], terms: Mapping[str, Map
     found = findings(reading)
     return TEMPLATE.format(
         name=model.name,
-        tactics=TACTICS.format(names=", ".join(model.tactics.names)) if model.tactics.names else "",
+        tactics=_tactics(model),
         request=REQUEST,
         judged=_wrapped(f"{what_was_judged(reading)} The main operating point is {main_point(reading)}."),
         findings=_bullets(finding for finding in found if finding.topic not in FAILURES),
@@ -226,6 +226,21 @@ def model_card(model: Model, metrics: Mapping[str, Any], terms: Mapping[str, Map
         floor=lineage["privacy_floor"],
         seed=lineage["seed"],
         library=lineage["library"],
+    )
+
+
+def _tactics(model: Model) -> str:
+    """Return how tactics are told, and what from."""
+    if not model.tactics.names:
+        return ""
+    return (
+        _wrapped(
+            f"Which tactics a message shows ({', '.join(model.tactics.names)}; in no order) is told by columns of "
+            "their own, under the same floor, that no score depends on. They were trained on the messages that "
+            f"annotators coded in {', '.join(model.lineage['tactics']['sources'])}, even where that is otherwise a "
+            "source to measure on."
+        )
+        + "\n\n"
     )
 
 

@@ -171,6 +171,8 @@ class GroomingClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         extractor = self.extractor or FeatureExtractor()
         rule = self.segment_rule or SegmentRule()
         plan = self.plan or Plan()
+        if plan.draws < 1:
+            raise DataError(f"the plan has {plan.draws} draws; at least one is needed")
         rng = random.Random(self.random_state)
         drawn = [self._drawn_heads(threads, risky, extractor, rule, plan, rng) for _ in range(plan.draws)]
         heads = np.mean([heads for heads, _ in drawn], axis=0)
@@ -202,6 +204,8 @@ class GroomingClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         runs = training_runs(threads, risky, rule, plan, rng)
         ngrams = Ngrams(extractor, threads, runs, self.floor)
         rows = ngrams.rows(pack_by_author(runs.messages))
+        if not rows.nnz:
+            raise DataError(f"no word or n-gram of the threads is of {self.floor} distinct authors; add threads")
         head = LogisticRegression(C=self.C, max_iter=300)
         head.fit(rows, risky[runs.threads], sample_weight=runs.weights)
         known = [thread for thread, is_risky in zip(threads, risky, strict=True) if is_risky and thread.suspects]

@@ -62,17 +62,24 @@ def fit_tactics(
     """
     coded = [thread for thread in threads if any(codes.get(thread.thread_id, ()))]
     found = [of_message for thread in coded for of_message in codes[thread.thread_id]]
+    if not any(code in names for of_message in found for code in of_message):
+        raise DataError(f"no message has a code of {', '.join(names)}; leave the tactics out, or look at the codes")
     tactics = sorted(set(names.values()))
     shows = np.array([[any(names.get(c) == name for c in of_message) for name in tactics] for of_message in found])
     persons = np.array([t.person or t.thread_id for t in coded for _ in t.messages], dtype=object)
     for k, name in enumerate(tactics):
-        if not coded or len(set(persons[shows[:, k]])) < FOLDS:
-            raise DataError(f"messages coded as {name!r} are of fewer than {FOLDS} persons; add some, or leave it out")
+        n = len(set(persons[shows[:, k]]))
+        if n < FOLDS:
+            codes_of = ", ".join(code for code in names if names[code] == name)
+            raise DataError(f"the tactic {name!r} ({codes_of}) is coded in messages of {n} persons; {FOLDS} are needed")
     ngrams = Ngrams(extractor, coded, whole_threads(coded), floor)
     rows = ngrams.rows(pack_by_author([message] for thread in coded for message in thread.messages))
     scores = np.empty(shows.shape)
     with threadpool_limits(1):  # the order of a sum decides its last bit
         for train, test in GroupKFold(FOLDS).split(rows, groups=persons):
+            for name, column in zip(tactics, shows[train].T, strict=True):
+                if column.all() or not column.any():
+                    raise DataError(f"the tactic {name!r} is coded in all or in no messages of some; add other persons")
             coef, intercepts = _fitted(rows[train], shows[train])
             scores[test] = rows[test] @ coef.T + intercepts
         coef, intercepts = _fitted(rows, shows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from grooming_flag.evaluation.figures import Figure
 from grooming_flag.evaluation.files import digest, evaluate_files
 from grooming_flag.evaluation.points import choose_operating_points
 from grooming_flag.evaluation.pool import Pool
+from grooming_flag.evaluation.protocol import apart
 from grooming_flag.evaluation.robustness import Progress
 from grooming_flag.evaluation.splits import labels_of
 from grooming_flag.features import FeatureExtractor
@@ -104,25 +105,30 @@ def train_files(
     """
     step = progress or (lambda name, done, total: None)
     check_replaceable(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)  # which fails now rather than when all is done
     Calibration(prior=prior)  # which refuses what is none, before the work
     described = _read_terms(terms) if terms else {}
     sources, dev_sources = _read(labelled), _read(dev)
     if not dev_sources:
         sources, dev_sources = _hold_out(sources)
-    _check_labels(sources, dev_sources)
     threads = [thread for source in sources for thread in source.threads]
+    real, _ = apart({source.name: source.threads for source in dev_sources})  # generated threads are judged, no more
+    _check_labels(threads, [thread for of_source in real.values() for thread in of_source], held_out=not dev)
     fingerprints = Fingerprints.of(threads)
     _check_disjoint(sources, fingerprints, dev_sources)
     extractor = FeatureExtractor()
     classifier = GroomingClassifier(extractor, folds=0, prior=prior, random_state=seed)
-    pool = Pool.of({source.name: source.threads for source in dev_sources})
-    names = described.get("tactics", {})
+    pool = Pool.of(real)
+    names = {code: name.strip() for code, name in described.get("tactics", {}).items()}
     tactics, of_tactics = Tactics.none(), list[Figure]()
+    coded: list[str] = []
     if names:
         step("tactics", 0, 1)
         codes = dict(of_thread for path in [*labelled, *dev] for of_thread in read_codes(path))
         everything = [*threads, *pool.threads]
         tactics, of_tactics = fit_tactics(everything, codes, names, extractor, classifier.floor, seed)
+        every_source = [*sources, *dev_sources]
+        coded = sorted({s.name for s in every_source if any(any(codes[t.thread_id]) for t in s.threads)})
     step("training", 0, 1)
     model = train(classifier, threads, pool, folder.name)
     points = choose_operating_points(pool, answers_of(model, pool.threads), "development threads")
@@ -133,7 +139,7 @@ def train_files(
         "development": {source.name: source.summary() for source in dev_sources},
         "weighted_buckets": int(np.any(model.weights != 0, axis=1).sum()),
         "privacy_floor": classifier.floor,
-        "tactics": names,
+        "tactics": {"codes": names, "sources": coded},
     }
     model = model.replace(operating_points=points, lineage=lineage, tactics=tactics, fingerprints=fingerprints)
     metrics = evaluate_files(
@@ -146,7 +152,7 @@ def train_files(
     )
     figures, notes = without_each_source(classifier, {s.name: s.threads for s in sources}, pool, step)
     metrics["figures"] += [figure._asdict() for figure in [*of_tactics, *figures]]
-    metrics["notes"] += notes
+    metrics["notes"] += [*notes, *_doubtful_tactics(of_tactics)]
     save_model(model, folder, model_card(model, metrics, described), metrics)
     return model, metrics
 
@@ -166,7 +172,10 @@ def _read_terms(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: cannot be read as TOML: {error}") from error
     for name, table in terms.items():
         if not isinstance(table, dict) or not all(isinstance(value, str) for value in table.values()):
-            raise DataError(f"{path}: {name} is no table of texts; write [{name}] with what = and terms =")
+            entries = 'CODE = "its tactic"' if name == "tactics" else "what = and terms ="
+            raise DataError(f"{path}: {name} is no table of texts; write [{name}] with {entries}")
+    if not all(tactic.strip().isprintable() and tactic.strip() for tactic in terms.get("tactics", {}).values()):
+        raise DataError(f"{path}: a tactic in [tactics] is empty or has line breaks; name it in a few words")
     return terms
 
 
@@ -198,11 +207,17 @@ def _check_disjoint(sources: Sequence[Source], trained: Fingerprints, dev_source
             raise DataError(f"{source.name}: has thread ids that training threads have too; measure on other threads")
 
 
-def _check_labels(sources: Sequence[Source], dev_sources: Sequence[Source]) -> None:
-    labels: Mapping[str, set[int | None]] = {
-        "training": {t.label for s in sources for t in s.threads},
-        "development": {t.label for s in dev_sources for t in s.threads},
-    }
-    for name, found in labels.items():
+def _check_labels(threads: Sequence[Thread], dev_threads: Sequence[Thread], held_out: bool) -> None:
+    mend = "both 0 and 1 are needed"
+    if held_out:
+        mend += f"; one person of {DEV_SHARE} was held out for development, so add persons or give files for it (--dev)"
+    for name, of_kind in (("training", threads), ("development, generated ones aside,", dev_threads)):
+        found = {thread.label for thread in of_kind}
         if found != {0, 1}:
-            raise DataError(f"the {name} threads have labels {sorted(map(str, found))}; both 0 and 1 are needed")
+            raise DataError(f"the threads for {name} have labels {sorted(map(str, found))}; {mend}")
+
+
+def _doubtful_tactics(figures: Sequence[Figure]) -> list[str]:
+    """Return notes on the tactics that may be told no better than by chance."""
+    doubtful = [f.slice for f in figures if f.measure == "ROC-AUC" and (f.low is None or f.low <= 0.5)]
+    return [f"The tactic {name} may be told no better than by chance; do not rely on it." for name in doubtful]
