@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -119,16 +119,10 @@ def train_files(
     extractor = FeatureExtractor()
     classifier = GroomingClassifier(extractor, folds=0, prior=prior, random_state=seed)
     pool = Pool.of(real)
-    names = {code: name.strip() for code, name in described.get("tactics", {}).items()}
-    tactics, of_tactics = Tactics.none(), list[Figure]()
-    coded: list[str] = []
-    if names:
-        step("tactics", 0, 1)
-        codes = dict(of_thread for path in [*labelled, *dev] for of_thread in read_codes(path))
-        everything = [*threads, *pool.threads]
-        tactics, of_tactics = fit_tactics(everything, codes, names, extractor, classifier.floor, seed)
-        every_source = [*sources, *dev_sources]
-        coded = sorted({s.name for s in every_source if any(any(codes[t.thread_id]) for t in s.threads)})
+    step("tactics", 0, 1)
+    every_source = [*((source.name, source.threads) for source in sources), *real.items()]
+    table = described.get("tactics", {})
+    tactics, of_tactics, coded = _tactics(table, [*labelled, *dev], every_source, extractor, classifier.floor, seed)
     step("training", 0, 1)
     model = train(classifier, threads, pool, folder.name)
     points = choose_operating_points(pool, answers_of(model, pool.threads), "development threads")
@@ -139,7 +133,7 @@ def train_files(
         "development": {source.name: source.summary() for source in dev_sources},
         "weighted_buckets": int(np.any(model.weights != 0, axis=1).sum()),
         "privacy_floor": classifier.floor,
-        "tactics": {"codes": names, "sources": coded},
+        "tactics": coded,
     }
     model = model.replace(operating_points=points, lineage=lineage, tactics=tactics, fingerprints=fingerprints)
     metrics = evaluate_files(
@@ -155,6 +149,25 @@ def train_files(
     metrics["notes"] += [*notes, *_doubtful_tactics(of_tactics)]
     save_model(model, folder, model_card(model, metrics, described), metrics)
     return model, metrics
+
+
+def _tactics(
+    table: Mapping[str, str],
+    paths: Sequence[Path],
+    sources: Sequence[tuple[str, Sequence[Thread]]],
+    extractor: FeatureExtractor,
+    floor: int,
+    seed: int,
+) -> tuple[Tactics, list[Figure], dict[str, Any]]:
+    """Return the heads of the tactics in the table, what they do on other persons, and what they were fitted on."""
+    names = {code: name.strip() for code, name in table.items()}
+    if not names:
+        return Tactics.none(), [], {"codes": {}, "sources": []}
+    codes = dict(of_thread for path in paths for of_thread in read_codes(path))
+    threads = [thread for _, of_source in sources for thread in of_source]
+    heads, figures = fit_tactics(threads, codes, names, extractor, floor, seed)
+    coded = sorted({name for name, of_source in sources if any(any(codes[t.thread_id]) for t in of_source)})
+    return heads, figures, {"codes": names, "sources": coded}
 
 
 def _read(paths: Sequence[Path]) -> list[Source]:
