@@ -48,7 +48,8 @@ def check_files(paths: Iterable[Path]) -> None:
     """Raise a usage error if one is standard input or a pipe, which can be read only once."""
     for path in paths:
         if str(path) == "-" or path.is_fifo():
-            raise typer.BadParameter(f"{path} cannot be read twice; write the threads to a file first")
+            name = "standard input" if str(path) == "-" else "a pipe"
+            raise typer.BadParameter(f"{name} cannot be read twice; write the threads to a file first")
 
 
 @contextmanager
