@@ -97,7 +97,7 @@ class Model:
         if not 0.0 < attribution_scale < math.inf or min_amount < 0 or abs(intercept) >= 2**53:
             raise ModelError("attribution_scale, min_amount or intercept is out of range; train the model again")
         tactics = tactics or Tactics.none()
-        if any(tactics.buckets >= extractor.n_features):
+        if tactics.buckets.max(initial=-1) >= extractor.n_features:
             raise ModelError(f"tactics have weights of buckets beyond {extractor.n_features}; train the model again")
         weights = weights.copy()
         weights.setflags(write=False)
@@ -405,6 +405,8 @@ class Model:
 
     def _tactics_shown(self, packed: Packed) -> list[tuple[str, ...]]:
         """Return the tactics that each slot shows by itself."""
+        if not self.tactics.names:
+            return [()] * len(packed.segments)
         sums, buckets, _ = self._scanner.emit(packed, OWN, with_spans=False)
         return self.tactics.shown(buckets, sums.distinct)
 
