@@ -20,6 +20,7 @@ from grooming_flag import DataError, Message, Thread, read_threads
 from grooming_flag.evaluation.perturbations import (
     PERTURBATIONS,
     Perturbation,
+    by_hand,
     describe,
     perturb,
     perturbation,
@@ -33,10 +34,13 @@ WITHOUT_CHANCE = {
     "alternating-case",
     "bare-text",
     "full-width",
+    "leet-throughout",
+    "letters-spaced-throughout",
     "messages-merged",
     "upper-case",
+    "vowels-dropped-throughout",
 }
-OF_HALF_THE_WORDS = [
+BY_HAND = [
     "leet",
     "letters-masked",
     "letters-repeated",
@@ -367,12 +371,28 @@ def test_renamed_suspects_are_the_same_authors() -> None:
     assert not {m.author for m in perturbed.messages} & {"a", "b", "c"}
 
 
-@pytest.mark.parametrize("name", [*OF_HALF_THE_WORDS, "typing-errors"])
-def test_the_share_of_changed_words_is_as_stated(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "stated"),
+    [*((name, 1 / 2) for name in BY_HAND), *((f"{name}-throughout", 1) for name in BY_HAND), ("typing-errors", 1 / 3)],
+)
+def test_the_share_of_changed_words_is_as_stated(name: str, stated: float) -> None:
     found = thread(*["garden tea"] * 2000)
     left = Counter(words(perturb(found, [name])))
-    stated = 1 / 3 if name == "typing-errors" else 1 / 2
-    assert 1 - (left["garden"] + left["tea"]) / 4000 == pytest.approx(stated, abs=0.03)
+    assert 1 - (left["garden"] + left["tea"]) / 4000 == pytest.approx(stated, abs=0.03 if stated < 1 else 0)
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_half_of_the_words_and_all_of_them_are_changed_alike(name: str) -> None:
+    forms = [{texts(perturb(thread("kettle"), [n], seed))[0] for seed in range(400)} for n in (name, f"{name}-throughout")]
+    assert forms[0] - {"kettle"} == forms[1]
+    assert describe(name).replace("half of the words", "all words") == describe(f"{name}-throughout") != describe(name)
+
+
+def test_a_change_by_hand_whose_name_is_taken_registers_nothing() -> None:
+    before = dict(PERTURBATIONS)
+    with pytest.raises(ValueError, match="already is a perturbation 'leet'"):
+        by_hand("leet")(lambda word, _: word)
+    assert before == PERTURBATIONS
 
 
 @pytest.mark.parametrize(

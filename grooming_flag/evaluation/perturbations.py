@@ -14,8 +14,9 @@ The first line of its docstring says what it does and how strongly; reports prin
 - Times still never fall: a new message has the time of the one that it follows or is a piece of.
 - A thread with messages never loses the last of them.
 
-The strengths are our choice: what a tool does for its user is done to all letters, what is done by hand to half of
-the words (typing errors to a third), and always by all authors, in every message.
+The strengths are our choice: what a tool does for its user is done to all letters; what is done by hand is there twice, to
+half of the words and, with "-throughout" in its name, to all (typing errors to a third); always by all authors, in every
+message.
 """
 
 from __future__ import annotations
@@ -35,10 +36,11 @@ from grooming_flag.errors import DataError
 from grooming_flag.records import Message, Thread
 
 Perturbation = Callable[[Thread, random.Random], Thread]
+ChangeOfWord = Callable[[str, random.Random], str]
 
 PERTURBATIONS: dict[str, Perturbation] = {}
 
-BY_HAND = 1 / 2  # share of the words that somebody alters who does so by hand
+HALF, ALL = 1 / 2, 1.0  # share of the words that somebody alters who does so by hand
 MISTYPED = 1 / 3  # share of the words with a typing error
 PIECES = (2, 4)  # least and most words of a message, when messages are split
 PADDING = 1 / 2  # messages added for each that is there
@@ -185,19 +187,38 @@ def rewrite(thread: Thread, change: Callable[[str], str]) -> Thread:
     )
 
 
-def rewrite_words(thread: Thread, rng: random.Random, change: Callable[[str], str], share: float = BY_HAND) -> Thread:
+def rewrite_words(thread: Thread, rng: random.Random, change: ChangeOfWord, share: float) -> Thread:
     """Return the thread with about this share of its words changed; those of one or two letters do not count."""
 
     def maybe(word: re.Match[str]) -> str:
-        return change(word[0]) if rng.random() < share else word[0]
+        return change(word[0], rng) if rng.random() < share else word[0]
 
     return rewrite(thread, partial(WORD.sub, maybe))
 
 
-@perturbation("leet")
-def _leet(thread: Thread, rng: random.Random) -> Thread:
-    """Write half of the words with digits for the letters a, e, i, o, s and t ("h3ll0")."""
-    return rewrite_words(thread, rng, lambda word: word.translate(LEET))
+def by_hand(name: str) -> Callable[[ChangeOfWord], ChangeOfWord]:
+    """Return a decorator that registers two perturbations: a change of half of the words, and of all of them.
+
+    Parameters
+    ----------
+    name : str
+        Of the first; "-throughout" is added for the second. In the docstring of the change, `{words}` says which words.
+    """
+
+    def register(change: ChangeOfWord) -> ChangeOfWord:
+        for suffix, share, words in (("", HALF, "half of the words"), ("-throughout", ALL, "all words")):
+            strength = partial(rewrite_words, change=change, share=share)
+            strength.__doc__ = (inspect.getdoc(change) or name).format(words=words)
+            perturbation(name + suffix)(strength)
+        return change
+
+    return register
+
+
+@by_hand("leet")
+def _leet(word: str, rng: random.Random) -> str:
+    """Write {words} with digits for the letters a, e, i, o, s and t ("h3ll0")."""
+    return word.translate(LEET)
 
 
 @perturbation("homoglyphs")
@@ -225,62 +246,50 @@ def _full_width(thread: Thread, rng: random.Random) -> Thread:
     return rewrite(thread, lambda text: text.translate(FULL_WIDTH))
 
 
-@perturbation("letters-spaced")
-def _letters_spaced(thread: Thread, rng: random.Random) -> Thread:
-    """Put spaces between the letters of half of the words ("h e l l o")."""
-    return rewrite_words(thread, rng, " ".join)
+@by_hand("letters-spaced")
+def _letters_spaced(word: str, rng: random.Random) -> str:
+    """Put spaces between the letters of {words} ("h e l l o")."""
+    return " ".join(word)
 
 
-@perturbation("letters-repeated")
-def _letters_repeated(thread: Thread, rng: random.Random) -> Thread:
-    """Write one letter of half of the words three to five times ("heyyyy")."""
-
-    def stretch(word: str) -> str:
-        place = int(rng.random() * len(word))
-        return word[:place] + word[place] * (2 + int(rng.random() * 3)) + word[place:]
-
-    return rewrite_words(thread, rng, stretch)
+@by_hand("letters-repeated")
+def _letters_repeated(word: str, rng: random.Random) -> str:
+    """Write one letter of {words} three to five times ("heyyyy")."""
+    place = int(rng.random() * len(word))
+    return word[:place] + word[place] * (2 + int(rng.random() * 3)) + word[place:]
 
 
-@perturbation("letters-masked")
-def _letters_masked(thread: Thread, rng: random.Random) -> Thread:
-    """Put an asterisk for one letter within half of the words ("h*llo")."""
-
-    def mask(word: str) -> str:
-        place = 1 + int(rng.random() * (len(word) - 2))
-        return f"{word[:place]}*{word[place + 1 :]}"
-
-    return rewrite_words(thread, rng, mask)
+@by_hand("letters-masked")
+def _letters_masked(word: str, rng: random.Random) -> str:
+    """Put an asterisk for one letter within {words} ("h*llo")."""
+    place = 1 + int(rng.random() * (len(word) - 2))
+    return f"{word[:place]}*{word[place + 1 :]}"
 
 
-@perturbation("words-separated")
-def _words_separated(thread: Thread, rng: random.Random) -> Thread:
-    """Cut half of the words in two with a point, comma, hyphen or underscore ("he.llo")."""
-
-    def separate(word: str) -> str:
-        place = 1 + int(rng.random() * (len(word) - 1))
-        return word[:place] + _one_of(".,-_", rng) + word[place:]
-
-    return rewrite_words(thread, rng, separate)
+@by_hand("words-separated")
+def _words_separated(word: str, rng: random.Random) -> str:
+    """Cut {words} in two with a point, comma, hyphen or underscore ("he.llo")."""
+    place = 1 + int(rng.random() * (len(word) - 1))
+    return word[:place] + _one_of(".,-_", rng) + word[place:]
 
 
 @perturbation("typing-errors")
 def _typing_errors(thread: Thread, rng: random.Random) -> Thread:
     """Mistype a third of the words: the key beside the right one, or two letters the wrong way round."""
-
-    def mistype(word: str) -> str:
-        place = int(rng.random() * (len(word) - 1))
-        if rng.random() < 0.5:
-            return word[:place] + word[place + 1] + word[place] + word[place + 2 :]
-        return word[:place] + _one_of(NEXT_KEYS.get(word[place].lower(), word[place]), rng) + word[place + 1 :]
-
-    return rewrite_words(thread, rng, mistype, MISTYPED)
+    return rewrite_words(thread, rng, _mistyped, MISTYPED)
 
 
-@perturbation("vowels-dropped")
-def _vowels_dropped(thread: Thread, rng: random.Random) -> Thread:
-    """Drop the vowels of half of the words, but for a first letter ("hll")."""
-    return rewrite_words(thread, rng, lambda word: word[0] + word[1:].translate(NO_VOWELS))
+def _mistyped(word: str, rng: random.Random) -> str:
+    place = int(rng.random() * (len(word) - 1))
+    if rng.random() < 0.5:
+        return word[:place] + word[place + 1] + word[place] + word[place + 2 :]
+    return word[:place] + _one_of(NEXT_KEYS.get(word[place].lower(), word[place]), rng) + word[place + 1 :]
+
+
+@by_hand("vowels-dropped")
+def _vowels_dropped(word: str, rng: random.Random) -> str:
+    """Drop the vowels of {words}, but for a first letter ("hll")."""
+    return word[0] + word[1:].translate(NO_VOWELS)
 
 
 @perturbation("abbreviations")

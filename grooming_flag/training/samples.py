@@ -22,8 +22,10 @@ Run = Sequence[Message]
 
 WINDOW_MESSAGES = (2, 120)  # shortest and longest window
 REWRITES = (
-    "leet", "letters-spaced", "letters-repeated", "letters-masked", "words-separated", "typing-errors",
-    "vowels-dropped", "abbreviations", "bare-text", "messages-split", "messages-merged",
+    "leet", "letters-spaced", "letters-repeated", "letters-masked", "words-separated", "vowels-dropped",
+    "leet-throughout", "letters-spaced-throughout", "letters-repeated-throughout", "letters-masked-throughout",
+    "words-separated-throughout", "vowels-dropped-throughout", "typing-errors", "abbreviations", "bare-text",
+    "messages-split", "messages-merged",
 )  # fmt: skip
 """Perturbations that the fold table does not undo."""
 PADDING = (0.25, 0.5, 0.5, 1.0)  # messages added for each that is there
