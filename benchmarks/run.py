@@ -1,9 +1,9 @@
-"""Speed of grooming_flag and of scikit-learn on one machine, in one table. README.md beside it says how to read it.
+"""Speed of grooming_flag and of what else one would use, on one machine, in one table. README.md says how to read it.
 
 Every system runs in processes of its own, on the same generated threads, on one thread of execution.
 """
 
-# mypy: disable-error-code="import-untyped"
+# mypy: disable-error-code="import-untyped,import-not-found"
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ import platform
 import random
 import resource
 import runpy
+import shutil
 import statistics
 import subprocess
 import sys
@@ -26,7 +27,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,11 +42,12 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_
 
 
 class System(NamedTuple):
-    """One column of the table; the slow ones get a share of the messages."""
+    """One column of the table; the slow ones get a share of the messages. `needs` is a module or a program."""
 
     title: str
     share: float
     imports: str | None
+    needs: str | None = None
 
 
 SYSTEMS = {
@@ -57,6 +59,9 @@ SYSTEMS = {
         "from sklearn.feature_extraction.text import HashingVectorizer; from sklearn.linear_model import SGDClassifier",
     ),
     "characters": System("scikit-learn, characters 3-5", 0.2, None),
+    "vowpal": System("Vowpal Wabbit, words 1-2", 1, "import vowpalwabbit", needs="vowpalwabbit"),
+    "fasttext": System("fastText, words 1-2", 1, "import fasttext", needs="fasttext"),
+    "loop": System("bare C loop, words 1-2", 1, None, needs="cc"),
 }
 
 
@@ -73,19 +78,19 @@ class Job:
 
 @dataclass(frozen=True)
 class Result:
-    """What was measured for one system. Rates are messages a second."""
+    """What was measured for one system, as far as it does it. Rates are messages a second."""
 
     system: str
     n_messages: int
     thread_rate: float
-    message_p50_us: float
-    message_p99_us: float
-    message_rate: float
-    file_rate: float
-    kernel_rate: float | None
-    ready_ms: float
-    peak_mb: float
-    heavy: list[str]
+    message_p50_us: float | None = None
+    message_p99_us: float | None = None
+    message_rate: float | None = None
+    file_rate: float | None = None
+    kernel_rate: float | None = None
+    ready_ms: float | None = None
+    peak_mb: float | None = None
+    heavy: list[str] = field(default_factory=list)
     import_median_ms: float | None = None
     import_best_ms: float | None = None
 
@@ -191,33 +196,92 @@ def kernel_alone(threads: list[Any]) -> Callable[[], None]:
     return scan
 
 
-def peer(path: Path) -> Scorer:
-    """Return a fitted scikit-learn pipeline; a thread is the list of its texts, a document all of them."""
+def scikit_learn(path: Path) -> Scorer:
+    """Return a fitted pipeline; a thread is the list of its texts, a document all of them."""
     pipeline = pickle.loads(path.read_bytes())
 
-    def predict(threads: list[list[str]]) -> list[float]:
-        probabilities: list[float] = pipeline.predict_proba(["\n".join(texts) for texts in threads])[:, 1].tolist()
+    def predict(documents: list[str]) -> list[float]:
+        probabilities: list[float] = pipeline.predict_proba(documents)[:, 1].tolist()
         return probabilities
+
+    return peer(predict)
+
+
+def vowpal_wabbit(path: Path) -> Scorer:
+    """Return Vowpal Wabbit's own Python interface."""
+    from vowpalwabbit import Workspace
+
+    workspace = Workspace(f"--quiet --testonly -i {path}")
+
+    def predict(documents: list[str]) -> list[float]:
+        return [workspace.predict(vowpal_line(document)) for document in documents]
+
+    return peer(predict)
+
+
+def vowpal_line(document: str) -> str:
+    """Return a line of its format, whose signs become spaces in the text."""
+    return f"| {document.replace('|', ' ').replace(':', ' ').replace(chr(10), ' ')}"
+
+
+def fast_text(path: Path) -> Scorer:
+    """Return fastText's own Python interface, which takes one line of text."""
+    import fasttext
+
+    model = fasttext.load_model(str(path))
+
+    def predict(documents: list[str]) -> list[float]:
+        return [model.predict(document.replace("\n", " "))[1][0] for document in documents]
+
+    return peer(predict)
+
+
+def peer(predict: Callable[[list[str]], list[float]]) -> Scorer:
+    """Return the tasks as done with a function from documents to numbers."""
+
+    def predict_threads(threads: list[list[str]]) -> list[float]:
+        return predict(["\n".join(texts) for texts in threads])
 
     def score_threads(threads: list[list[str]]) -> None:
         for batch in batches(threads):
-            predict(batch)
+            predict_threads(batch)
 
     def score_message(text: str) -> None:
-        pipeline.predict_proba([text])
+        predict([text])
 
     def score_file(source: Path, target: Path) -> None:
         with source.open(encoding="utf-8") as lines, target.open("w", encoding="utf-8") as scores:
             for batch in batches(json.loads(line) for line in lines):
-                probabilities = predict([texts_of(thread) for thread in batch])
+                probabilities = predict_threads([texts_of(thread) for thread in batch])
                 for thread, probability in zip(batch, probabilities, strict=True):
                     scores.write(json.dumps({"thread_id": thread["thread_id"], "probability": probability}) + "\n")
 
     return Scorer(score_threads, score_message, score_file, read_texts, None)
 
 
-def fit_peers(folder: Path) -> None:
-    """Fit scikit-learn's pipelines to random labels, which cost as much to predict as any, and store them."""
+def fit_peers(folder: Path, systems: list[str]) -> None:
+    """Fit the peers to random labels, which cost as much to predict as any, and store them."""
+    documents = ["\n".join(texts) for texts in read_texts(folder / "fit.jsonl")]
+    labels = random.Random(SEED).choices((0, 1), k=len(documents))
+    if {"words", "characters"} & {*systems}:
+        fit_scikit_learn(folder, documents, labels)
+    if "vowpal" in systems:
+        from vowpalwabbit import Workspace
+
+        workspace = Workspace(f"--quiet --ngram 2 --loss_function logistic -b {BUCKETS.bit_length() - 1}")
+        for document, label in zip(documents, labels, strict=True):
+            workspace.learn(f"{2 * label - 1} {vowpal_line(document)}")
+        workspace.save(str(folder / "vowpal.model"))
+    if "fasttext" in systems:
+        import fasttext
+
+        lines = (f"__label__{label} {' '.join(text.split())}" for text, label in zip(documents, labels, strict=True))
+        (folder / "fasttext.txt").write_text("\n".join(lines), encoding="utf-8")
+        options = {"wordNgrams": 2, "dim": 10, "bucket": BUCKETS, "epoch": 1, "thread": 1, "verbose": 0}
+        fasttext.train_supervised(str(folder / "fasttext.txt"), **options).save_model(str(folder / "fasttext.model"))
+
+
+def fit_scikit_learn(folder: Path, documents: list[str], labels: list[int]) -> None:
     from sklearn.feature_extraction.text import HashingVectorizer
     from sklearn.linear_model import SGDClassifier
     from sklearn.pipeline import make_pipeline
@@ -226,11 +290,21 @@ def fit_peers(folder: Path) -> None:
         "words": HashingVectorizer(ngram_range=(1, 2), n_features=BUCKETS, binary=True),
         "characters": HashingVectorizer(analyzer="char_wb", ngram_range=(3, 5), n_features=BUCKETS, binary=True),
     }
-    documents = ["\n".join(texts) for texts in read_texts(folder / "fit.jsonl")]
-    labels = random.Random(SEED).choices((0, 1), k=len(documents))
     for name, vectorizer in vectorizers.items():
         pipeline = make_pipeline(vectorizer, SGDClassifier(loss="log_loss", random_state=SEED))
-        (folder / f"{name}.pickle").write_bytes(pickle.dumps(pipeline.fit(documents, labels)))
+        (folder / f"{name}.model").write_bytes(pickle.dumps(pipeline.fit(documents, labels)))
+
+
+def bare_loop(job: Job) -> Result:
+    """Compile loop.c and run it on the messages, one a line."""
+    folder = Path(job.folder)
+    program, lines = folder / "loop", folder / "loop.txt"
+    subprocess.run(["cc", "-O3", "-o", program, Path(__file__).with_name("loop.c")], check=True)
+    texts = itertools.chain.from_iterable(read_texts(folder / f"{job.n_messages}.jsonl"))
+    lines.write_text("".join(" ".join(text.split()) + "\n" for text in texts), encoding="utf-8")
+    bits = BUCKETS.bit_length() - 1
+    done = subprocess.run([program, lines, str(bits), str(job.repeats)], check=True, capture_output=True, text=True)
+    return Result(job.system, job.n_messages, job.n_messages / float(done.stdout.split()[0]))
 
 
 def texts_of(thread: dict[str, Any]) -> list[str]:
@@ -249,11 +323,14 @@ def batches(items: Iterable[Any]) -> Iterator[list[Any]]:
 
 def measure(job: Job) -> Result:
     """Do all tasks; the file comes first, so that the peak memory is that of scoring and not of the other tasks."""
+    if job.system == "loop":
+        return bare_loop(job)
     folder = Path(job.folder)
     if job.system in ("compiled", "interpreted"):
         scorer = ours(interpreted=job.system == "interpreted")
     else:
-        scorer = peer(folder / f"{job.system}.pickle")
+        load = {"vowpal": vowpal_wabbit, "fasttext": fast_text}.get(job.system, scikit_learn)
+        scorer = load(folder / f"{job.system}.model")
     scorer.score_message("hi there")
     ready_ms = (time.time() - job.started) * 1e3
 
@@ -365,7 +442,7 @@ def run_all(systems: list[str], n_messages: int, rounds: int, repeats: int, say:
         for sample in set(samples.values()):
             write(folder / f"{sample}.jsonl", sample, SEED)
         write(folder / "fit.jsonl", FIT_MESSAGES, SEED + 1)
-        run_python(folder, __file__, "fit", name)
+        run_python(folder, __file__, "fit", name, *systems)
         imports = {system: import_times(folder, system) for system in systems}
         for number, system in itertools.product(range(rounds), systems):
             say(f"round {number + 1} of {rounds}: {SYSTEMS[system].title}")
@@ -387,6 +464,10 @@ def describe_machine() -> dict[str, str]:
         "numpy": importlib.metadata.version("numpy"),
         "scikit-learn": importlib.metadata.version("scikit-learn"),
     }
+
+
+def is_there(needed: str | None) -> bool:
+    return needed is None or bool(importlib.util.find_spec(needed) or shutil.which(needed))
 
 
 def cell(row: Row, result: Result, baseline: Result | None) -> str:
@@ -418,7 +499,10 @@ def main() -> None:
 
     machine = describe_machine()
     say = Console(stderr=True).print
-    results = run_all(arguments.systems, n_messages, rounds, repeats, say)
+    systems = [name for name in arguments.systems if is_there(SYSTEMS[name].needs)]
+    for name in set(arguments.systems) - set(systems):
+        say(f"left out: {SYSTEMS[name].title}, since there is no {SYSTEMS[name].needs}")
+    results = run_all(systems, n_messages, rounds, repeats, say)
     baseline = next((result for result in results if result.system == "words"), None)
     table = Table(*("", *(SYSTEMS[result.system].title for result in results)), box=MARKDOWN)
     for row in ROWS:
@@ -438,6 +522,6 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["worker"]:
         sys.stdout.write(json.dumps(asdict(measure(Job(**json.loads(sys.argv[2]))))) + "\n")
     elif sys.argv[1:2] == ["fit"]:
-        fit_peers(Path(sys.argv[2]))
+        fit_peers(Path(sys.argv[2]), sys.argv[3:])
     else:
         main()

@@ -1,11 +1,11 @@
-"""What `_kernel.py` needs of Cython's module `cython`, for interpreters where Cython is not installed."""
+"""What compiled modules need of Cython's module `cython`, for interpreters where Cython is not installed."""
 
 from __future__ import annotations
 
 from typing import Any
 
 compiled = False
-int = uint = ulonglong = None  # the names are Cython's
+int = uint = ulonglong = ushort = uchar = None  # the names are Cython's
 const = {None: None}
 
 

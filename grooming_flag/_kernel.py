@@ -6,12 +6,11 @@ The functions at the end do for each message or answer what Python itself does s
 One source runs compiled (Cython, pure-Python mode) and interpreted. It is THE definition of the features:
 
 * Each code point of a message is folded by the table of `grooming_flag.text`. White space ends a chunk. Of equal
-  letters in a row one remains in a chunk, of digits and of ``w`` two, and what follows its `MAX_CHUNK`-th remaining
-  code point is a chunk of its own.
+  letters in a row one remains in a chunk, of digits two, and what follows its `MAX_CHUNK`-th remaining code point is a
+  chunk of its own.
 * A chunk is masked, that is, becomes one word: `H` (handle) if it starts with ``@`` and a letter or digit; else `U`
-  (URL) if it starts with ``ww.`` (what remains of ``www.``) or contains ``://``; else `E` (e-mail address) if it has
-  an ``@`` that is not its first code point and later a ``.`` before a letter or digit. Further chunks up to white
-  space are then ignored.
+  (URL) if it starts with ``www.`` or contains ``://``; else `E` (e-mail address) if it has an ``@`` that is not its
+  first code point and later a ``.`` before a letter or digit. Further chunks up to white space are then ignored.
 * Other chunks split into words at whatever is neither letter nor digit, except asterisks between these ("h*llo"), and
   a longer word every `MAX_WORD`. But three or more chunks in a row of one letter each and nothing else ("h e l l o")
   are one word, a longer row every `MAX_WORD` chunks; of equal letters in a row one remains.
@@ -21,14 +20,19 @@ One source runs compiled (Cython, pure-Python mode) and interpreted. It is THE d
 * The features of a message are its words, its pairs of neighbouring words, and the character n-grams of each
   word with a space at both ends (the whole of it aside, which the word itself already says). A word as it is meant
   makes pairs with the word before and the word after what it is made of.
-* The code points ``c`` of an n-gram hash to the polynomial ``sum(c[i] * P**(n - 1 - i))`` modulo 2**64, a pair of
-  words to ``hash(first) * P**(MAX_WORD + 1) + hash(second)``. A feature falls in the bucket
-  ``(g ^ g >> 32) * FINISHER % 2**64 >> 64 - bits`` with ``g = hash ^ seed of the family``.
+* A folded code point is the code unit of 16 bits that it is itself, or one from `FAR` on if it is `SEPARATOR` or more.
+  The units ``u`` of a word hash to ``h = (h ^ u) * P`` one after the other, starting from the seed of words. An n-gram
+  hashes in blocks ``b`` of four units, the first in the lowest bits and zeros where the last block ends, to
+  ``h = mix(h, b)``, starting from the seed of characters, with ``mix(h, b) = (h ^ h >> 32 ^ b) * P``. A pair hashes to
+  ``mix(mix(seed of pairs, first), second)``. All this is modulo 2**64; the upper bits of ``h`` are the bucket.
 * A bucket counts once for a slot (`own`) and once for a segment (`pooled`), however often it occurs.
 
 A slot is one author in one segment, or one message where evidence is wanted. Slots are scanned in ascending order, so
 one array with the last slot that saw each bucket answers both questions at once: new to this slot? new to this
 segment? Weights are integers, so sums are exact in any order.
+
+Nearly all chunks of chat are words of ASCII letters. `_easy_words` adds these in one pass, their n-grams as their
+letters are read, and leaves every other chunk to `_message`, which could do all of it and is what defines the features.
 """
 
 from __future__ import annotations
@@ -47,33 +51,43 @@ EXPAND = cython.declare(cython.const[cython.uint], 5 << 24)
 CODEPOINT = cython.declare(cython.const[cython.uint], 0xFFFFFF)
 
 MAX_CHUNK = cython.declare(cython.const[cython.int], 256)
-MEANT = cython.declare(cython.const[cython.int], 257)  # where words as they are meant are, beside the chunk
-SPELT = cython.declare(cython.const[cython.int], 514)  # where the letters are that are chunks of their own
-PLACES = cython.declare(cython.const[cython.int], 548)  # of all these, each with a prefix more
 MAX_WORD = cython.declare(cython.const[cython.int], 32)
-MAX_STAMP = cython.declare(cython.const[cython.int], 0x7FFFFFFF)
+MAX_STAMP = cython.declare(cython.const[cython.int], 0xFFFF)
+FIRST = cython.declare(cython.const[cython.int], 1)  # where a chunk begins; before each of these places is a blank
+WORD = cython.declare(cython.const[cython.int], 260)  # where a word that is not all of a chunk is put
+MEANT = cython.declare(cython.const[cython.int], 296)  # where a word as it is meant is put
+SPELT = cython.declare(cython.const[cython.int], 332)  # where letters are put that are chunks of their own
+PLACES = cython.declare(cython.const[cython.int], 368)  # all of these, and a few to read on
 BUFFER = cython.declare(cython.const[cython.int], 1024)  # few enough that a sum of so many weights fits 32 bits
 MOST = cython.declare(cython.const[cython.int], 400)  # features of one word: at most 390 n-grams, itself and two pairs
 
-SEPARATOR = cython.declare(cython.const[cython.uint], 0x80000000)  # marks what is no part of a word
-AT = cython.declare(cython.const[cython.uint], 0x80000040)
-COLON = cython.declare(cython.const[cython.uint], 0x8000003A)
-SLASH = cython.declare(cython.const[cython.uint], 0x8000002F)
-STAR = cython.declare(cython.const[cython.uint], 0x8000002A)
-HIDDEN = cython.declare(cython.const[cython.uint], 0x2A)  # an asterisk in place of a letter
-DOT = cython.declare(cython.const[cython.uint], 0x8000002E)
-LETTER_W = cython.declare(cython.const[cython.uint], 0x77)
-ZERO = cython.declare(cython.const[cython.uint], 0x30)
-NINE = cython.declare(cython.const[cython.uint], 0x39)
+# code units: what stands for a folded code point in a chunk
+SEPARATOR = cython.declare(cython.const[cython.ushort], 0xE000)  # the least of what is no part of a word
+FAR = cython.declare(cython.const[cython.ushort], 0x8000)  # the least of those for code points from `SEPARATOR` on
+N_FAR = cython.declare(cython.const[cython.ushort], 0x6000)
+AT = cython.declare(cython.const[cython.ushort], 0xE040)
+COLON = cython.declare(cython.const[cython.ushort], 0xE03A)
+SLASH = cython.declare(cython.const[cython.ushort], 0xE02F)
+STAR = cython.declare(cython.const[cython.ushort], 0xE02A)
+DOT = cython.declare(cython.const[cython.ushort], 0xE02E)
+HIDDEN = cython.declare(cython.const[cython.ushort], 0x2A)  # an asterisk in place of a letter
+LETTER_W = cython.declare(cython.const[cython.ushort], 0x77)
+ZERO = cython.declare(cython.const[cython.ushort], 0x30)
+NINE = cython.declare(cython.const[cython.ushort], 0x39)
+BLANK = cython.declare(cython.const[cython.ulonglong], 0x20)
+# what a chunk has besides letters
+PUNCTUATED = cython.declare(cython.const[cython.int], 1)
+MARKED = cython.declare(cython.const[cython.int], 2)  # a sign by which handles, URLs and e-mail addresses are known
+STARRED = cython.declare(cython.const[cython.int], 4)
+NUMBERED = cython.declare(cython.const[cython.int], 8)
+WWW = cython.declare(cython.const[cython.int], 16)
 # what a scan writes
 SUMS = cython.declare(cython.const[cython.int], 0)
 POOLED = cython.declare(cython.const[cython.int], 1)
 OWN = cython.declare(cython.const[cython.int], 2)
 COUNTS = cython.declare(cython.const[cython.int], 3)
 
-BLANK = cython.declare(cython.const[cython.ulonglong], 32)
 M64 = cython.declare(cython.const[cython.ulonglong], 0xFFFFFFFFFFFFFFFF)
-FINISHER = cython.declare(cython.const[cython.ulonglong], 0xD6E8FEB86659FD93)
 
 if cython.compiled:
     from cython.cimports.cpython.object import PyObject_GenericSetAttr as set_field
@@ -82,6 +96,7 @@ else:
 
 compiled = cython.compiled
 
+TRAILING = b".,!?"  # signs that may end a chunk and add nothing to it
 LETTER_OF = (111, 105, 0, 101, 97, 115, 0, 116, 0, 0)  # o, i, none, e, a, s, none, t, none, none for 0 to 9
 
 
@@ -114,17 +129,18 @@ class Scanner:
     _word_ngrams: cython.int
     _char_low: cython.Py_ssize_t
     _char_high: cython.Py_ssize_t
+    _has_fours: cython.bint
     _word_seed: cython.ulonglong
     _pair_seed: cython.ulonglong
     _char_seed: cython.ulonglong
+    _multiplier: cython.ulonglong
     # tables and scratch of the scanner itself, so that no pointer has to be fetched
     _ascii: cython.uint[256]  # entries of the folding table; 0 for bytes that are not ASCII
-    _plain: cython.uint[256]  # what these fold to, except that a digit stays itself
-    _letter_of: cython.uint[10]  # the letter that a digit looks like, or 0
-    _powers: cython.ulonglong[34]
-    _chunk: cython.uint[548]  # the code points of the chunk so far, digits as they are
-    _at: cython.int[548]  # where they lie in the message
-    _prefix: cython.ulonglong[548]  # the hashes of the first 0, 1, ... of them, all digits as 0
+    _letters: cython.ushort[256]  # the letter that a byte folds to, or 0
+    _trails: cython.uchar[256]
+    _letter_of: cython.ushort[10]  # the letter that a digit looks like, or 0
+    _units: cython.ushort[368]  # the chunk so far, digits as they are, and words made of it
+    _at: cython.int[368]  # where they lie in the message
     _n_spelt: cython.Py_ssize_t
     _has_before: cython.bint  # the word before what a word as it is meant is made of
     _before: cython.ulonglong
@@ -134,11 +150,10 @@ class Scanner:
     _meant_start: cython.int
     _buckets: cython.uint[1024]  # of features not counted yet: a loop over many fetches them side by side
     _n_buckets: cython.Py_ssize_t
-    _touched: cython.int  # of no meaning, but kept, lest the C compiler leave out what fetches it
-    _table: cython.int[::1]  # of each bucket the last stamp and the weights, side by side: one cache miss, not two
+    _weights: cython.int[::1]
+    _stamps: cython.ushort[::1]  # the last slot that saw each bucket
     # the state of one scan
     _text: cython.const[cython.uchar][::1]
-    _base: cython.longlong
     _stamp: cython.int
     _first_stamp: cython.int
     _risk: cython.longlong
@@ -158,34 +173,34 @@ class Scanner:
 
     def __init__(self, pages, blocks, pool, bits, word_ngrams, char_low, char_high, base, seeds, weights):
         i: cython.Py_ssize_t
-        weights_view: cython.int[::1] = weights
         if not cython.compiled:
-            self._ascii, self._powers = [0] * 256, [0] * (MAX_WORD + 2)
-            self._plain, self._letter_of = [0] * 256, [0] * 10
-            self._chunk, self._at, self._prefix = [0] * PLACES, [0] * PLACES, [0] * PLACES
+            self._ascii, self._letters, self._trails = [0] * 256, [0] * 256, [0] * 256
+            self._letter_of = [0] * 10
+            self._units, self._at = [0] * PLACES, [0] * PLACES
             self._buckets = [0] * BUFFER
-            self._n_buckets = self._previous_word = self._previous_start = 0
+            self._previous_word = self._previous_start = 0
         self._pages = pages
         self._blocks = blocks
         for i in range(128):
             self._ascii[i] = self._blocks[i]
-            self._plain[i] = i if ZERO <= i and i <= NINE else self._blocks[i] & CODEPOINT
+            self._trails[i] = TRAILING.count(i)
+            if LETTER <= self._blocks[i] and i > NINE:
+                self._letters[i] = self._blocks[i] & CODEPOINT or i
         for i in range(10):
             self._letter_of[i] = LETTER_OF[i]
+        self._units[FIRST - 1] = self._units[WORD - 1] = self._units[MEANT - 1] = BLANK
+        self._n_buckets = 1
+        self._has_fours = char_low == char_high == 4
         self._pool = pool
         self._shift = 64 - bits
         self._word_ngrams = word_ngrams
         self._char_low = char_low
         self._char_high = char_high
         self._word_seed, self._pair_seed, self._char_seed = seeds
-        self._powers[0] = 1
-        self._powers[1] = base
-        for i in range(2, MAX_WORD + 2):
-            self._powers[i] = (self._powers[i - 1] * self._powers[1]) & M64
-        self._table = memoryview(bytearray(8 << bits)).cast("i")
-        for i in range(len(weights)):
-            self._table[2 * i + 1] = weights_view[i]
-        self._base = 0
+        self._multiplier = base
+        self._weights = weights
+        self._stamps = memoryview(bytearray(2 << bits)).cast("H")
+        self._stamp = 0
 
     def scan(self, text, offsets, order, slots, segments, pooled, own, new, distinct, emits, indices, spans):
         """Scan packed messages; fill the sums and counts and, if asked, the feature indices.
@@ -209,7 +224,7 @@ class Scanner:
             Out: the sum of attribution weights over the distinct buckets of each slot.
         new, distinct : buffers of int32, length n_slots, of zeros
             Out: buckets of the slot that are new to its segment; distinct buckets of the slot. With sums
-            only buckets that have a weight are counted.
+            only those of the first that have a weight are counted.
         emits : {0, 1, 2, 3}
             0 writes sums and counts. Others write counts and to `indices` the buckets new to the segment (1), the
             distinct buckets of each slot (2) or nothing (3).
@@ -234,10 +249,6 @@ class Scanner:
         self._spans = spans
         self._emits = emits
         self._n_emitted = 0
-        if self._base + n_slots > MAX_STAMP:
-            for i in range(0, len(self._table), 2):
-                self._table[i] = 0
-            self._base = 0
         with cython.nogil:
             _sort(slots_view, order_view, distinct_view, n_messages, n_slots)
             i = 0
@@ -246,7 +257,6 @@ class Scanner:
                     i, offsets_view, order_view, slots_view, segments_view, n_messages,
                     pooled_view, own_view, new_view, distinct_view,
                 )  # fmt: skip
-        self._base += n_slots
 
     @cython.cfunc
     @cython.nogil
@@ -267,9 +277,11 @@ class Scanner:
         """Scan the messages of the slot whose first message is the `i`-th in order; return where the next begins."""
         slot: cython.Py_ssize_t = slots[order[i]]
         m: cython.Py_ssize_t
-        self._stamp = self._base + slots[order[i]] + 1
+        self._stamp += 1
         if slot == 0 or segments[slot] != segments[slot - 1]:
             self._first_stamp = self._stamp
+        if self._stamp > MAX_STAMP:
+            self._renumber()
         self._risk = 0
         self._attribution = 0
         self._n_new = 0
@@ -293,20 +305,18 @@ class Scanner:
         codepoint: cython.uint
         byte: cython.uint = 0x80
         code: cython.uint
+        unit: cython.ushort
         size: cython.int
         entry: cython.Py_ssize_t = 0  # next entry of the pool, while one code point folds to several
         end_entry: cython.Py_ssize_t = 0
-        n: cython.Py_ssize_t = 0
-        last: cython.uint = 0
-        last_but_one: cython.uint = 0
-        separators: cython.int = 0
-        is_zero: cython.int
-        digits: cython.int = 0
+        n: cython.Py_ssize_t = FIRST
+        last: cython.ushort = 0
+        n_zeros: cython.int = 0
+        also: cython.int = 0
         position: cython.int = 0
+        begin: cython.Py_ssize_t = i
+        mark: cython.Py_ssize_t = i  # where the code point begins
         first: cython.Py_ssize_t = i  # plus the bytes that continue a code point: code point `i - first` begins at `i`
-        limit: cython.Py_ssize_t
-        prefix: cython.ulonglong = 0
-        base: cython.ulonglong = self._powers[1]
         self._masked = False
         self._has_previous = False
         self._has_meant = False
@@ -317,26 +327,12 @@ class Scanner:
                 codepoint = code & CODEPOINT
                 entry += 1
             elif i < stop:
-                limit = min(stop, i + MAX_CHUNK - n)
-                while i < limit:  # letters and digits of ASCII, in short
-                    code = self._ascii[self._text[i]]
-                    if code < LETTER:
+                if n == FIRST and self._emits == SUMS and self._has_fours:
+                    i = self._easy_words(i, stop)
+                    if i == stop:
                         break
-                    codepoint = code & CODEPOINT
-                    is_zero = codepoint == ZERO
-                    digits |= is_zero
-                    if (codepoint ^ last) | ((is_zero | (codepoint == LETTER_W)) & (codepoint != last_but_one)):
-                        self._chunk[n] = self._plain[self._text[i]]
-                        self._at[n] = i - first
-                        n += 1
-                        prefix = (prefix * base + codepoint) & M64
-                        self._prefix[n] = prefix
-                        last_but_one = last
-                        last = codepoint
-                    i += 1
-                if i == stop:
-                    continue
                 position = i - first
+                mark = i
                 byte = codepoint = self._text[i]
                 i += 1
                 code = self._ascii[codepoint]
@@ -357,84 +353,182 @@ class Scanner:
                         continue
                 if code & CODEPOINT:
                     codepoint = code & CODEPOINT
-            elif n > 0:
+            elif n > FIRST:
                 code = SPACE
             else:
                 break
             if code < SPACE:
                 continue
-            if code < PUNCTUATION or n == MAX_CHUNK:
-                if n > 0:
-                    self._end_chunk(n, separators, digits)
-                n = 0
-                prefix = 0
+            if code < PUNCTUATION or n == FIRST + MAX_CHUNK:
+                if n > FIRST:
+                    self._end_chunk(n, also)
+                n = FIRST
                 last = 0
-                separators = 0
-                digits = 0
+                also = 0
                 if code < PUNCTUATION:
                     self._masked = False
                     continue
             if code < LETTER:
-                codepoint |= SEPARATOR
-                separators |= 2 if codepoint == AT or codepoint == COLON or (codepoint == DOT and n == 2) else 1
-                separators |= 4 if codepoint == STAR else 0
-            else:
-                is_zero = codepoint == ZERO
-                digits |= is_zero
-                if codepoint == last and (codepoint == last_but_one or not (is_zero or codepoint == LETTER_W)):
+                unit = SEPARATOR + (codepoint if codepoint < 0x80 else 0)
+                also |= PUNCTUATED
+                if unit == AT or unit == COLON:
+                    also |= MARKED
+                elif unit == STAR:
+                    also |= STARRED
+                elif unit == DOT and n == FIRST + 1 and last == LETTER_W and mark - begin >= 3:
+                    if self._is_w(mark - 1) and self._is_w(mark - 2) and self._is_w(mark - 3):
+                        also |= MARKED | WWW
+            elif codepoint == ZERO:
+                unit = ZERO
+                n_zeros = n_zeros + 1 if last == ZERO else 1
+                if n_zeros > 2:
                     continue
-            self._chunk[n] = byte if codepoint == ZERO and byte < 0x80 else codepoint
+                also |= NUMBERED
+            else:
+                unit = codepoint if codepoint < SEPARATOR else FAR + codepoint % N_FAR
+                if unit == last:
+                    continue
+            last = unit
+            if unit == ZERO and byte < 0x80:
+                unit = byte
+            self._units[n] = unit
             self._at[n] = position
             n += 1
-            prefix = (prefix * base + (codepoint & CODEPOINT)) & M64
-            self._prefix[n] = prefix
-            last_but_one = last
-            last = codepoint
         if self._n_spelt > 0:
             self._end_spelt()
 
     @cython.cfunc
+    @cython.inline
     @cython.nogil
     @cython.exceptval(check=False)
-    def _end_chunk(self, n: cython.Py_ssize_t, separators: cython.int, digits: cython.int) -> cython.void:
-        """Split the chunk into words, unless it is masked or is a word.
+    def _is_w(self, i: cython.Py_ssize_t) -> cython.bint:
+        return self._text[i] | 0x20 == LETTER_W
 
-        `separators` is 0 if there are none; 2 is in it if there are any by which a mask is known, 4 for an asterisk.
+    @cython.cfunc
+    @cython.inline
+    @cython.nogil
+    @cython.exceptval(check=False)
+    def _differ(self, first: cython.uchar, second: cython.uchar) -> cython.bint:
+        """Return whether both are letters of ASCII, and not the same."""
+        return self._letters[first] and self._letters[second] and self._letters[first] != self._letters[second]
+
+    @cython.cfunc
+    @cython.nogil
+    @cython.exceptval(check=False)
+    def _easy_words(self, i: cython.Py_ssize_t, stop: cython.Py_ssize_t) -> cython.Py_ssize_t:
+        """Add words of ASCII letters between spaces, up to what is not so easy; return where that begins."""
+        begin: cython.Py_ssize_t
+        limit: cython.Py_ssize_t
+        k: cython.Py_ssize_t  # two less than where the buckets of the word begin
+        n: cython.Py_ssize_t
+        unit: cython.ushort
+        last: cython.ushort
+        kept: cython.uint
+        letter: cython.ulonglong
+        word: cython.ulonglong
+        window: cython.ulonglong
+        multiplier: cython.ulonglong = self._multiplier
+        char_seed: cython.ulonglong = self._char_seed ^ (self._char_seed >> 32)
+        shift: cython.int = self._shift
+        while i < stop:
+            begin = i
+            limit = min(stop, i + MAX_WORD)
+            if self._n_spelt > 0:
+                if i + 1 >= limit or not self._differ(self._text[i], self._text[i + 1]):
+                    return begin  # what may be one more letter
+                self._end_spelt()
+            k = self._n_buckets - 2
+            kept = self._buckets[k + 1]
+            n = 0
+            last = 0
+            word = self._word_seed
+            window = BLANK << 48
+            while i < limit:
+                unit = self._letters[self._text[i]]
+                if unit == 0:
+                    break
+                i += 1
+                if unit == last:
+                    continue
+                last = unit
+                letter = unit
+                word = ((word ^ letter) * multiplier) & M64
+                window = (window >> 16) | (letter << 48)
+                n += 1
+                self._buckets[k + n] = (((char_seed ^ window) * multiplier) & M64) >> shift
+            self._buckets[k + 1] = kept
+            if n < 2:
+                if n == 1 and (i == stop or self._text[i] == BLANK):
+                    self._units[FIRST] = last
+                    self._spell()
+                    i += 1
+                    continue
+                return begin
+            while i < stop and self._text[i] != BLANK:
+                if not self._trails[self._text[i]]:
+                    return begin
+                i += 1
+            i += 1
+            self._buckets[k + 2] = word >> shift
+            self._buckets[k + 1 + n] = (((char_seed ^ (window >> 16) ^ (BLANK << 48)) * multiplier) & M64) >> shift
+            self._n_buckets = k + 2 + (n if n > 2 else 1)
+            self._link(word, 0, 0)
+            if self._n_buckets > BUFFER - MOST:
+                self._count()
+        return stop
+
+    @cython.cfunc
+    @cython.nogil
+    @cython.exceptval(check=False)
+    def _end_chunk(self, n: cython.Py_ssize_t, also: cython.int) -> cython.void:
+        """Split the chunk in ``_units[FIRST:n]`` into words, unless it is masked or is a word.
+
+        `also` says what it has besides letters.
         """
-        start: cython.Py_ssize_t = 0
-        i: cython.Py_ssize_t = n if separators == 0 and n <= MAX_WORD else 0
-        end: cython.Py_ssize_t = n
-        separates: cython.bint
-        mask: cython.uint
-        is_plain: cython.bint = separators == 0 and digits == 0
+        i: cython.Py_ssize_t
+        k: cython.Py_ssize_t = 0
+        n_meant: cython.Py_ssize_t
+        unit: cython.ushort
         if self._masked:
             return
-        if n == 1 and is_plain:
+        if also == 0 and n == FIRST + 1:
             self._spell()
             return
         if self._n_spelt > 0:
             self._end_spelt()
-        if not is_plain:
-            self._has_before = self._has_previous
-            self._before = self._previous_word
-            self._before_start = self._previous_start
-        if separators & 2:
-            mask = self._mask(n)
-            if mask != 0:
+        if also == 0 and n <= FIRST + MAX_WORD:
+            self._word(FIRST, n, self._at[FIRST], self._at[n - 1] + 1)
+            return
+        if also & MARKED:
+            unit = self._mask(n, also)
+            if unit != 0:
                 self._masked = True
-                self._prefix[1] = mask
-                i = n = 1
-        if separators & 4 and not self._masked:
+                self._units[WORD] = unit
+                self._word(WORD, WORD + 1, self._at[FIRST], self._at[n - 1] + 1)
+                return
+        self._has_before = self._has_previous
+        self._before = self._previous_word
+        self._before_start = self._previous_start
+        if also & STARRED:
             self._uncover(n)
-        while i <= n:
-            separates = i == n or self._chunk[i] >= SEPARATOR
-            if separates or i - start == MAX_WORD:
-                if i > start:
-                    self._word(start, i, end if self._masked else i)
-                start = i + separates
-            i += 1
-        if not is_plain and not self._masked:
-            self._respell(n)
+        n_meant = self._respell(n) if also != 0 else 0
+        for i in range(FIRST, n):
+            unit = self._units[i]
+            if unit < SEPARATOR:
+                self._units[WORD + k] = ZERO if ZERO <= unit and unit <= NINE else unit
+                k += 1
+            if k == MAX_WORD or (k > 0 and (unit >= SEPARATOR or i == n - 1)):
+                self._piece(i + (unit < SEPARATOR), k)
+                k = 0
+        if n_meant > 0:
+            self._add_meant(n_meant)
+
+    @cython.cfunc
+    @cython.nogil
+    @cython.exceptval(check=False)
+    def _piece(self, stop: cython.Py_ssize_t, n: cython.Py_ssize_t) -> cython.void:
+        """Add the word of `n` letters that was put in its place from the units before `stop`."""
+        self._word(WORD, WORD + n, self._at[stop - n], self._at[stop - 1] + 1)
 
     @cython.cfunc
     @cython.nogil
@@ -444,56 +538,67 @@ class Scanner:
         i: cython.Py_ssize_t
         k: cython.Py_ssize_t
         first: cython.Py_ssize_t = n  # of the asterisks right before, after a letter
-        for i in range(n):
-            if self._chunk[i] < SEPARATOR:
+        for i in range(FIRST, n):
+            if self._units[i] < SEPARATOR:
                 for k in range(first, i):
-                    self._chunk[k] = HIDDEN
+                    self._units[k] = HIDDEN
                 first = i + 1
-            elif self._chunk[i] != STAR:
+            elif self._units[i] != STAR:
                 first = n
 
     @cython.cfunc
     @cython.nogil
     @cython.exceptval(check=False)
-    def _respell(self, n: cython.Py_ssize_t) -> cython.void:
-        """Add the word that a chunk with digits among letters, or with something between letters, is meant as."""
+    def _respell(self, n: cython.Py_ssize_t) -> cython.Py_ssize_t:
+        """Put in its place the word that a chunk with digits among letters, or with something between letters, means.
+
+        Return how many letters it has, or 0 where there is no such word.
+        """
         i: cython.Py_ssize_t
         k: cython.Py_ssize_t = MEANT
-        c: cython.uint
+        unit: cython.ushort
         n_letters: cython.int = 0
         n_digits: cython.int = 0
         gap: cython.bint = False
         inner: cython.bint = False
-        for i in range(n):
-            c = self._chunk[i]
-            if c == STAR or c == HIDDEN:
-                return
-            if c >= SEPARATOR:
+        for i in range(FIRST, n):
+            unit = self._units[i]
+            if unit == STAR or unit == HIDDEN:
+                return 0
+            if unit >= SEPARATOR:
                 gap = n_letters + n_digits > 0
                 continue
             inner |= gap
-            if ZERO <= c and c <= NINE:
+            if ZERO <= unit and unit <= NINE:
                 n_digits += 1
-                c = self._letter_of[c - ZERO]
-                if c == 0:
+                unit = self._letter_of[unit - ZERO]
+                if unit == 0:
                     continue
             else:
                 n_letters += 1
-            if k > MEANT and c == self._chunk[k - 1]:
+            if k > MEANT and unit == self._units[k - 1]:
                 continue
             if k == MEANT + MAX_WORD:
-                return
-            self._chunk[k] = c
+                return 0
+            self._units[k] = unit
             self._at[k] = self._at[i]
             k += 1
         if n_letters < n_digits or not (inner or n_digits > 0) or k < MEANT + 2:
-            return
-        self._hash(MEANT, k)
-        self._meant_word = self._features(MEANT, k, k)
-        self._meant_start = self._at[MEANT]
+            return 0
+        return k - MEANT
+
+    @cython.cfunc
+    @cython.nogil
+    @cython.exceptval(check=False)
+    def _add_meant(self, n: cython.Py_ssize_t) -> cython.void:
+        """Add the features of a word as it is meant, and its pair with the word before what it is made of."""
+        start: cython.int = self._at[MEANT]
+        stop: cython.int = self._at[MEANT + n - 1] + 1
+        self._meant_word = self._features(MEANT, MEANT + n, start, stop)
+        self._meant_start = start
         self._has_meant = True
         if self._has_before and self._word_ngrams > 1:
-            self._pair(self._before, self._meant_word, self._before_start, self._at[k - 1] + 1)
+            self._pair(self._before, self._meant_word, self._before_start, stop)
 
     @cython.cfunc
     @cython.nogil
@@ -502,8 +607,8 @@ class Scanner:
         """Keep the letter that is all of a chunk until it is known whether letters in a row spell a word."""
         if self._n_spelt == MAX_WORD:
             self._end_spelt()
-        self._chunk[SPELT + self._n_spelt] = self._chunk[0]
-        self._at[SPELT + self._n_spelt] = self._at[0]
+        self._units[SPELT + self._n_spelt] = self._units[FIRST]
+        self._at[SPELT + self._n_spelt] = self._at[FIRST]
         self._n_spelt += 1
 
     @cython.cfunc
@@ -512,68 +617,71 @@ class Scanner:
     def _end_spelt(self) -> cython.void:
         """Add the word of three letters or more, of equal ones in a row one; of fewer each is a word."""
         i: cython.Py_ssize_t
-        k: cython.Py_ssize_t = SPELT
+        k: cython.Py_ssize_t = 0
+        last: cython.int = 0
         is_word: cython.bint = self._n_spelt > 2
         for i in range(SPELT, SPELT + self._n_spelt):
-            if is_word and k > SPELT and self._chunk[i] == self._chunk[k - 1]:
-                continue
-            self._chunk[k] = self._chunk[i]
-            self._at[k] = self._at[i]
-            k += 1
-        self._hash(SPELT, k)
+            if not is_word:
+                self._units[WORD] = self._units[i]
+                self._word(WORD, WORD + 1, self._at[i], self._at[i] + 1)
+            elif k == 0 or self._units[i] != self._units[WORD + k - 1]:
+                self._units[WORD + k] = self._units[i]
+                last = self._at[i]
+                k += 1
         if is_word:
-            self._word(SPELT, k, k)
-        else:
-            for i in range(SPELT, k):
-                self._word(i, i + 1, i + 1)
+            self._word(WORD, WORD + k, self._at[SPELT], last + 1)
         self._n_spelt = 0
 
     @cython.cfunc
     @cython.nogil
     @cython.exceptval(check=False)
-    def _hash(self, start: cython.Py_ssize_t, stop: cython.Py_ssize_t) -> cython.void:
-        """Hash the prefixes of what was put in ``_chunk[start:stop]``."""
-        i: cython.Py_ssize_t
-        self._prefix[start] = 0
-        for i in range(start, stop):
-            self._prefix[i + 1] = (self._prefix[i] * self._powers[1] + self._chunk[i]) & M64
-
-    @cython.cfunc
-    @cython.nogil
-    @cython.exceptval(check=False)
-    def _mask(self, n: cython.int) -> cython.uint:
+    def _mask(self, n: cython.Py_ssize_t, also: cython.int) -> cython.ushort:
         """Return the letter that stands for the chunk: U for a URL, E for an e-mail address, H for a handle, or 0."""
-        i: cython.int
-        at_sign: cython.int = n
-        if self._chunk[0] == AT and n > 1 and self._chunk[1] < SEPARATOR:
+        i: cython.Py_ssize_t
+        at_sign: cython.Py_ssize_t = n
+        if self._units[FIRST] == AT and n > FIRST + 1 and self._units[FIRST + 1] < SEPARATOR:
             return 72
-        if n > 2 and self._chunk[0] == LETTER_W and self._chunk[1] == LETTER_W and self._chunk[2] == DOT:
-            return 85  # of the three letters of "www." two remain
-        for i in range(n - 2):
-            if self._chunk[i] == COLON and self._chunk[i + 1] == SLASH and self._chunk[i + 2] == SLASH:
+        if also & WWW:
+            return 85
+        for i in range(FIRST, n - 2):
+            if self._units[i] == COLON and self._units[i + 1] == SLASH and self._units[i + 2] == SLASH:
                 return 85
-        for i in range(1, n - 1):
-            if self._chunk[i] == AT and at_sign == n:
+        for i in range(FIRST + 1, n - 1):
+            if self._units[i] == AT and at_sign == n:
                 at_sign = i
-            if self._chunk[i] == DOT and i > at_sign and self._chunk[i + 1] < SEPARATOR:
+            if self._units[i] == DOT and i > at_sign and self._units[i + 1] < SEPARATOR:
                 return 69
         return 0
 
     @cython.cfunc
     @cython.nogil
     @cython.exceptval(check=False)
-    def _word(self, start: cython.Py_ssize_t, stop: cython.Py_ssize_t, end: cython.Py_ssize_t) -> cython.void:
-        """Add the features of the word in ``_chunk[start:stop]``, which stands for ``_chunk[start:end]``, and pairs."""
-        word: cython.ulonglong = self._features(start, stop, end)
+    def _word(
+        self,
+        start: cython.Py_ssize_t,
+        stop: cython.Py_ssize_t,
+        span_start: cython.int,
+        span_stop: cython.int,
+    ) -> cython.void:
+        """Add the features of the word in ``_units[start:stop]`` and its pairs; the span is what it is made of."""
+        word: cython.ulonglong = self._features(start, stop, span_start, span_stop)
+        self._link(word, span_start, span_stop)
+
+    @cython.cfunc
+    @cython.inline
+    @cython.nogil
+    @cython.exceptval(check=False)
+    def _link(self, word: cython.ulonglong, span_start: cython.int, span_stop: cython.int) -> cython.void:
+        """Add the pairs of a word with what is before it."""
         if self._word_ngrams > 1:
             if self._has_previous:
-                self._pair(self._previous_word, word, self._previous_start, self._at[end - 1] + 1)
+                self._pair(self._previous_word, word, self._previous_start, span_stop)
             if self._has_meant:
-                self._pair(self._meant_word, word, self._meant_start, self._at[end - 1] + 1)
+                self._pair(self._meant_word, word, self._meant_start, span_stop)
         self._has_meant = False
         self._has_previous = True
         self._previous_word = word
-        self._previous_start = self._at[start]
+        self._previous_start = span_start
 
     @cython.cfunc
     @cython.inline
@@ -582,9 +690,7 @@ class Scanner:
     def _pair(
         self, first: cython.ulonglong, second: cython.ulonglong, start: cython.int, stop: cython.int
     ) -> cython.void:
-        self._buckets[self._n_buckets] = self._bucket(
-            ((first * self._powers[MAX_WORD + 1] + second) & M64) ^ self._pair_seed
-        )
+        self._buckets[self._n_buckets] = self._mix(self._mix(self._pair_seed, first), second) >> self._shift
         self._n_buckets += 1
         if self._emits != SUMS:
             self._span_start = start
@@ -594,21 +700,28 @@ class Scanner:
     @cython.cfunc
     @cython.nogil
     @cython.exceptval(check=False)
-    def _features(self, start: cython.Py_ssize_t, stop: cython.Py_ssize_t, end: cython.Py_ssize_t) -> cython.ulonglong:
-        """Add a word and its character n-grams, and return its hash; the places are those of `_word`.
-
-        The hash of any run of code points is a difference of two prefix hashes, so nothing is hashed again.
-        """
-        word: cython.ulonglong = (self._prefix[stop] - self._prefix[start] * self._powers[stop - start]) & M64
-        if self._n_buckets > BUFFER - MOST:
-            self._count()
-        self._buckets[self._n_buckets] = self._bucket(word ^ self._word_seed)
+    def _features(
+        self,
+        start: cython.Py_ssize_t,
+        stop: cython.Py_ssize_t,
+        span_start: cython.int,
+        span_stop: cython.int,
+    ) -> cython.ulonglong:
+        """Add a word, with room for a blank behind it, and its character n-grams; return its hash."""
+        word: cython.ulonglong = self._word_seed
+        i: cython.Py_ssize_t
+        for i in range(start, stop):
+            word = ((word ^ self._units[i]) * self._multiplier) & M64
+        self._buckets[self._n_buckets] = word >> self._shift
         self._n_buckets += 1
+        self._units[stop] = BLANK
         if self._char_high > 0:
-            self._characters(start, stop)
+            self._characters(start - 1, stop + 1)
         if self._emits != SUMS:
-            self._span_start = self._at[start]
-            self._span_stop = self._at[end - 1] + 1
+            self._span_start = span_start
+            self._span_stop = span_stop
+            self._count()
+        elif self._n_buckets > BUFFER - MOST:
             self._count()
         return word
 
@@ -616,33 +729,48 @@ class Scanner:
     @cython.nogil
     @cython.exceptval(check=False)
     def _characters(self, start: cython.Py_ssize_t, stop: cython.Py_ssize_t) -> cython.void:
-        """Add the character n-grams of a word with a space at both ends, except the whole of it."""
-        power: cython.ulonglong
+        """Add the character n-grams of a word with a blank at both ends, except the whole of it."""
         h: cython.ulonglong
         n: cython.Py_ssize_t
         i: cython.Py_ssize_t
-        k: cython.Py_ssize_t = self._n_buckets
-        for n in range(self._char_low, min(self._char_high, stop - start + 1) + 1):
-            power = self._powers[n - 1]
-            h = self._prefix[start + n - 1] + (BLANK - self._prefix[start]) * power
-            self._buckets[k] = self._bucket((h & M64) ^ self._char_seed)
-            k += 1
+        j: cython.Py_ssize_t
+        for n in range(self._char_low, min(self._char_high, stop - start - 1) + 1):
             for i in range(start, stop + 1 - n):
-                h = self._prefix[i + n] - self._prefix[i] * self._powers[n]
-                self._buckets[k] = self._bucket((h & M64) ^ self._char_seed)
-                k += 1
-            h = (self._prefix[stop] - self._prefix[stop - n + 1] * power) * self._powers[1] + BLANK
-            self._buckets[k] = self._bucket((h & M64) ^ self._char_seed)
-            k += 1
-        self._n_buckets = k
+                h = self._char_seed
+                for j in range(i, i + n, 4):
+                    h = self._mix(h, self._block(j, i + n))
+                self._buckets[self._n_buckets] = h >> self._shift
+                self._n_buckets += 1
 
     @cython.cfunc
     @cython.inline
     @cython.nogil
     @cython.exceptval(check=False)
-    def _bucket(self, h: cython.ulonglong) -> cython.uint:
-        """Return the bucket of a hashed feature."""
-        return (((h ^ (h >> 32)) * FINISHER) & M64) >> self._shift
+    def _block(self, i: cython.Py_ssize_t, stop: cython.Py_ssize_t) -> cython.ulonglong:
+        """Return four units as one number, zeros for those from `stop` on."""
+        a: cython.ulonglong = self._units[i]
+        b: cython.ulonglong = self._units[i + 1]
+        c: cython.ulonglong = self._units[i + 2]
+        d: cython.ulonglong = self._units[i + 3]
+        return (a | b << 16 | c << 32 | d << 48) & (M64 >> 16 * (4 - min(stop - i, 4)))
+
+    @cython.cfunc
+    @cython.inline
+    @cython.nogil
+    @cython.exceptval(check=False)
+    def _mix(self, h: cython.ulonglong, more: cython.ulonglong) -> cython.ulonglong:
+        return ((h ^ (h >> 32) ^ more) * self._multiplier) & M64
+
+    @cython.cfunc
+    @cython.nogil
+    @cython.exceptval(check=False)
+    def _renumber(self) -> cython.void:
+        """Begin to count slots anew: the stamps of this segment become 1, all others 0."""
+        i: cython.Py_ssize_t
+        for i in range(len(self._stamps)):
+            self._stamps[i] = self._first_stamp <= self._stamps[i]
+        self._first_stamp = 1
+        self._stamp = 2
 
     @cython.cfunc
     @cython.nogil
@@ -650,40 +778,35 @@ class Scanner:
     def _count(self) -> cython.void:
         """Count the buckets in the buffer that this slot has not seen."""
         i: cython.Py_ssize_t
-        bucket: cython.Py_ssize_t
+        bucket: cython.uint
         last: cython.int
         weight: cython.int
         risk: cython.int = 0
         attribution: cython.int = 0
         n_new: cython.int = 0
         n_distinct: cython.int = 0
-        touched: cython.int = 0
         stamp: cython.int = self._stamp
         first_stamp: cython.int = self._first_stamp
         if self._emits == SUMS:
-            for i in range(self._n_buckets):  # nothing but fetch, so that the processor waits for many at once
-                touched |= self._table[2 * self._buckets[i]]
-            for i in range(self._n_buckets):  # without a branch, which would often be mispredicted
+            for i in range(1, self._n_buckets):  # without a branch, which would often be mispredicted
                 bucket = self._buckets[i]
-                last = self._table[2 * bucket]
-                self._table[2 * bucket] = stamp
-                weight = self._table[2 * bucket + 1] & -(last != stamp)
-                n_distinct += weight != 0
+                last = self._stamps[bucket]
+                self._stamps[bucket] = stamp
+                weight = self._weights[bucket] & ((last - stamp) >> 31)
                 attribution += weight >> 16
-                weight &= -(last < first_stamp)
+                weight &= (last - first_stamp) >> 31
                 n_new += weight != 0
                 risk += ((weight & 0xFFFF) ^ 0x8000) - 0x8000  # the lower half, with its sign
         else:
-            for i in range(self._n_buckets):
+            for i in range(1, self._n_buckets):
                 bucket = self._buckets[i]
-                last = self._table[2 * bucket]
-                self._table[2 * bucket] = stamp
+                last = self._stamps[bucket]
+                self._stamps[bucket] = stamp
                 n_distinct += last != stamp
                 n_new += last < first_stamp
                 if (self._emits == POOLED and last < first_stamp) or (self._emits == OWN and last != stamp):
                     self._emit(bucket)
-        self._n_buckets = 0
-        self._touched = touched
+        self._n_buckets = 1
         self._risk += risk
         self._attribution += attribution
         self._n_distinct += n_distinct

@@ -29,7 +29,7 @@ from grooming_flag.segments import SegmentRule
 from grooming_flag.tactics import Tactics
 from grooming_flag.text import FOLD_VERSION
 
-FORMAT = 2
+FORMAT = 3
 """Version of the folder's format. Raise it when an older library could misread what a newer one writes; keep a reader
 for every version that a released model has, and a test that reads one."""
 

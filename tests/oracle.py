@@ -104,27 +104,28 @@ def fold(text: str) -> list[Folded]:
 def squeeze_into_chunks(run: Sequence[Folded]) -> list[list[Folded]]:
     """Cut a run without white space into chunks of at most `MAX_CHUNK`, of equal letters leaving one.
 
-    Of equal digits, and of w, two remain. A letter that is dropped does not count towards the length of the chunk, and
+    Of equal digits two remain. A letter that is dropped does not count towards the length of the chunk, and
     a chunk knows nothing of the one before it: a run of equal letters that the cut divides leaves some on either side.
     """
     chunks: list[list[Folded]] = [[]]
     for folded in run:
         if len(chunks[-1]) == MAX_CHUNK:
             chunks.append([])
-        how_many = 2 if folded.char in "0w" else 1
+        how_many = 2 if folded.char == "0" else 1
         before = [f.codepoint for f in chunks[-1][-how_many:]]
         if not (folded.in_word and before == [folded.codepoint] * how_many):
             chunks[-1].append(folded)
     return chunks
 
 
-def mask(chunk: Sequence[Folded]) -> str | None:
+def mask(chunk: Sequence[Folded], message: str) -> str | None:
     """Return U for a URL, E for an e-mail address, H for a handle, or None."""
     text = "".join(f.char for f in chunk)
+    is_www = text.startswith("w.") and re.search(r"[wW]{3}$", message[: chunk[1].position]) is not None
     shape = "".join("a" if f.in_word else f.char if f.char in "@:/." else "-" for f in chunk)
     if shape.startswith("@a"):
         return "H"
-    if "://" in text or text.startswith("ww."):  # "www." has been squeezed to "ww."
+    if "://" in text or is_www:
         return "U"
     if re.search(r".@.*\.a", shape):
         return "E"
@@ -160,7 +161,7 @@ def unmasked_chunks(text: str) -> list[list[Folded] | Word]:
     found: list[list[Folded] | Word] = []
     for run in chunks(text):
         for chunk in run:
-            letter = mask(chunk)
+            letter = mask(chunk, text)
             if letter:
                 found.append(Word(letter, chunk[0].position, chunk[-1].position + 1))
                 break  # and what remains of a URL, an address or a handle that is too long for one chunk is dropped
@@ -300,23 +301,44 @@ def seed_of(family: str, settings: Settings) -> int:
     return struct.unpack("<Q", hashed.digest())[0]
 
 
-def polynomial(text: str, base: int) -> int:
-    """Return the sum of the code points, each times a power of the base, the last one times 1."""
-    return sum(ord(char) * base**power for power, char in enumerate(reversed(text))) % 2**64
+def units(text: str) -> list[int]:
+    """Return 16 bits for each code point."""
+    return [ord(char) if ord(char) < 0xE000 else 0x8000 + ord(char) % 0x6000 for char in text]
+
+
+def blocks(text: str) -> list[int]:
+    """Return four units at a time as one number of 64 bits, the first one in the lowest bits."""
+    found = [units(text)[i : i + 4] for i in range(0, len(text), 4)]
+    return [sum(unit * 2 ** (16 * i) for i, unit in enumerate(block)) for block in found]
+
+
+def mix(h: int, more: int, settings: Settings) -> int:
+    return (h ^ h // 2**32 ^ more) * multiplier(settings) % 2**64
+
+
+def multiplier(settings: Settings) -> int:
+    return seed_of("base", settings) | 1
+
+
+def hash_word(word: str, settings: Settings) -> int:
+    h = seed_of("word", settings)
+    for unit in units(word):
+        h = (h ^ unit) * multiplier(settings) % 2**64
+    return h
 
 
 def hash_feature(family: str, texts: tuple[str, ...], settings: Settings) -> int:
-    base = seed_of("base", settings) | 1
-    if family == "pair":
-        first, second = texts
-        return (polynomial(first, base) * base**33 + polynomial(second, base)) % 2**64
-    return polynomial(texts[0], base)
+    if family == "word":
+        return hash_word(texts[0], settings)
+    parts = [hash_word(word, settings) for word in texts] if family == "pair" else blocks(texts[0])
+    h = seed_of(family, settings)
+    for part in parts:
+        h = mix(h, part, settings)
+    return h
 
 
 def bucket(family: str, texts: tuple[str, ...], settings: Settings) -> int:
-    g = hash_feature(family, texts, settings) ^ seed_of(family, settings)
-    mixed = (g ^ g // 2**32) * 0xD6E8FEB86659FD93 % 2**64
-    return mixed * settings.n_features // 2**64  # its first bits
+    return hash_feature(family, texts, settings) * settings.n_features // 2**64  # its first bits
 
 
 # --- several messages --------------------------------------------------------------------------------------------

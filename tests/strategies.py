@@ -164,13 +164,24 @@ def around_the_cut() -> st.SearchStrategy[str]:
     return st.builds(lambda *parts: "".join(parts), start, pieces(), st.sampled_from(["", " "]), pieces())
 
 
+def chat() -> st.SearchStrategy[str]:
+    """Mostly words of ASCII letters between spaces, of all lengths, and what may stand among them."""
+    word = st.one_of(
+        st.text("abcWw", min_size=1, max_size=6),
+        st.text("abc", min_size=28, max_size=40),
+        st.sampled_from([*"aAuw", *WORDS, "www.tea", "a\u200bb", "h\u00e9", "a*b"]),
+    )
+    end = st.sampled_from([" ", " ", " ", " ", "  ", "\t", ". ", "!! ", "?", ", ", "...", "' ", " \u00a0"])
+    return st.lists(st.builds("".join, st.tuples(word, end)), max_size=12).map("".join)
+
+
 def texts() -> st.SearchStrategy[str]:
     """Any Unicode, and everything that the kernel treats in a way of its own."""
     joined = st.builds(
         lambda parts: "".join(part + separator for part, separator in parts),
         st.lists(st.tuples(pieces(), st.sampled_from(SEPARATORS)), max_size=8),
     )
-    return st.one_of(joined, joined, any_characters(60), around_the_cut())
+    return st.one_of(joined, joined, chat(), any_characters(60), around_the_cut())
 
 
 def authors(at_most: int = 50) -> st.SearchStrategy[str]:
@@ -200,7 +211,7 @@ def settings() -> st.SearchStrategy[Settings]:
         Settings,
         n_features=st.sampled_from([2**18, 2**8, 2**9, 2**13, 2**20]),
         word_ngrams=st.sampled_from([2, 1]),
-        char_ngrams=st.one_of(st.just((3, 5)), st.none(), lengths),
+        char_ngrams=st.one_of(st.just((4, 4)), st.just((4, 4)), st.just((3, 5)), st.none(), lengths),
         seed=st.one_of(st.just(0), st.integers(0, 2**64 - 1)),
         key=st.one_of(st.none(), st.text(max_size=16)),
     )

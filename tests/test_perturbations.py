@@ -383,8 +383,11 @@ def test_the_share_of_changed_words_is_as_stated(name: str, stated: float) -> No
 
 @pytest.mark.parametrize("name", BY_HAND)
 def test_half_of_the_words_and_all_of_them_are_changed_alike(name: str) -> None:
-    forms = [{texts(perturb(thread("kettle"), [n], seed))[0] for seed in range(400)} for n in (name, f"{name}-throughout")]
-    assert forms[0] - {"kettle"} == forms[1]
+    some, every = (
+        {texts(perturb(thread("kettle"), [one], seed))[0] for seed in range(400)}
+        for one in (name, f"{name}-throughout")
+    )
+    assert some - {"kettle"} == every
     assert describe(name).replace("half of the words", "all words") == describe(f"{name}-throughout") != describe(name)
 
 

@@ -14,9 +14,9 @@ The first line of its docstring says what it does and how strongly; reports prin
 - Times still never fall: a new message has the time of the one that it follows or is a piece of.
 - A thread with messages never loses the last of them.
 
-The strengths are our choice: what a tool does for its user is done to all letters; what is done by hand is there twice, to
-half of the words and, with "-throughout" in its name, to all (typing errors to a third); always by all authors, in every
-message.
+The strengths are our choice: what a tool does for its user is done to all letters; what is done by hand is there twice,
+to half of the words and, with "-throughout" in its name, to all (typing errors to a third); always by all authors, in
+every message.
 """
 
 from __future__ import annotations

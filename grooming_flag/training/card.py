@@ -109,8 +109,8 @@ carry the evidence.
 {limits}- Recall on platforms unlike the sources is unknown and will be lower. Early messages of a contact look like any
   other talk.
 - The suspect is named by how text differs from the partner's. In a group it is a hint only.
-- Disguise is measured on every second word. Whoever masks a letter of every word, or drops all vowels, mostly passes;
-  and of text that is all mentions, addresses or links the model abstains.
+- Disguise of every word (perturbations named "-throughout") hides more than that of every second word, and several
+  ways of it together more still. Of text that is all mentions, addresses or links the model abstains.
 - An adversary who knows the weights can evade it. Keep explanations from end users.
 
 ## Human review
