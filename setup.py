@@ -1,4 +1,4 @@
-"""Builds the kernel; all else stands in pyproject.toml.
+"""Builds the kernel and the fast reader; all else stands in pyproject.toml.
 
 Without a C compiler the package installs all the same and runs the kernel's source interpreted. Set
 GROOMING_FLAG_REQUIRE_KERNEL=1 to make a failed build an error.
@@ -9,7 +9,8 @@ import os
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-kernel = cythonize([Extension("grooming_flag._kernel", ["grooming_flag/_kernel.py"])], build_dir="build")
-for extension in kernel:  # cythonize drops the argument of this name
+modules = ("grooming_flag._kernel", "grooming_flag.io._messages")
+extensions = cythonize([Extension(name, [name.replace(".", "/") + ".py"]) for name in modules], build_dir="build")
+for extension in extensions:  # cythonize drops the argument of this name
     extension.optional = os.environ.get("GROOMING_FLAG_REQUIRE_KERNEL") != "1"
-setup(ext_modules=kernel)
+setup(ext_modules=extensions)

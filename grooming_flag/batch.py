@@ -13,7 +13,7 @@ from grooming_flag.errors import DataError
 from grooming_flag.io.flat import is_flat, read_flat
 from grooming_flag.io.scores import encode_row, evidence_rows, score_row, score_writer
 from grooming_flag.io.streams import check_not_input, whole_file
-from grooming_flag.io.threads import read_threads
+from grooming_flag.io.threads import read_columns, read_threads
 from grooming_flag.model import Model
 from grooming_flag.records import Assessment, Thread
 
@@ -100,9 +100,19 @@ def score_files(
                 summary.bad += 1
                 bad.write(encode_row({"error": str(error)}))
 
-        for thread, assessment in assessed(model, _read(inputs, columns, on_bad), at, n_jobs):
+        flat = _are_flat(inputs, columns)
+        answers: Iterable[tuple[Thread | None, Assessment]]
+        if flat or evidence or model.segment_rule.max_gap is not None:
+            threads = (
+                read_flat(*inputs, columns=columns, on_bad=on_bad) if flat else read_threads(*inputs, on_bad=on_bad)
+            )
+            answers = assessed(model, threads, at, n_jobs)
+        else:
+            found = model.assess_columns(read_columns(*inputs, on_bad=on_bad), at, n_jobs)
+            answers = ((None, assessment) for assessment in found)
+        for thread, assessment in answers:
             row = score_row(assessment)
-            if evidence:
+            if evidence and thread:
                 row["evidence"] = evidence_rows(model.explain(thread), evidence)
             write(row)
             summary.threads += 1
@@ -116,12 +126,8 @@ def score_files(
     return summary
 
 
-def _read(
-    inputs: Sequence[str | os.PathLike[str]],
-    columns: Mapping[str, str] | None,
-    on_bad: Callable[[DataError], None] | None,
-) -> Iterator[Thread]:
+def _are_flat(inputs: Sequence[str | os.PathLike[str]], columns: Mapping[str, str] | None) -> bool:
     flat = [bool(columns) or is_flat(path) for path in inputs]
     if any(flat) and not all(flat):
         raise DataError("some inputs are threads and some are flat logs; score each kind by itself")
-    return read_flat(*inputs, columns=columns, on_bad=on_bad) if any(flat) else read_threads(*inputs, on_bad=on_bad)
+    return any(flat)

@@ -13,7 +13,7 @@ import numpy as np
 
 from grooming_flag import _kernel
 from grooming_flag.errors import DataError
-from grooming_flag.records import Message, Thread
+from grooming_flag.records import Message, Thread, ThreadColumns
 from grooming_flag.text import encode, fold_table
 
 if TYPE_CHECKING:  # kept out of the cold start
@@ -30,7 +30,7 @@ class Packed:
 
     Attributes
     ----------
-    text : bytes
+    text : buffer of uint8
         All messages end to end, UTF-8.
     offsets : ndarray of int64, shape (n_messages + 1,)
     slots : ndarray of int32, shape (n_messages,)
@@ -41,7 +41,7 @@ class Packed:
     n_segments : int
     """
 
-    text: bytes
+    text: bytes | bytearray
     offsets: NDArray[np.int64]
     slots: NDArray[np.int32]
     segments: NDArray[np.int32]
@@ -58,6 +58,30 @@ def pack_by_author(segments: Iterable[Sequence[Message]]) -> Packed:
     authors = _kernel.number_authors(runs, slots, texts, owners)
     data, offsets = encode(texts)
     return Packed(data, offsets, slots, np.array(owners, np.int32), authors, len(runs))
+
+
+def pack_columns(columns: ThreadColumns, segments: Iterable[Sequence[tuple[int, int]]]) -> Packed:
+    """Pack as `pack_by_author` does, given first and one-past-last message of the segments of each thread."""
+    slots = columns.codes.copy()
+    authors: list[str] = []
+    owners: list[int] = []
+    first = n_segments = 0
+    for names, length, of_thread in zip(columns.authors, columns.lengths, segments, strict=True):
+        for start, stop in of_thread:
+            own = slots[first + start : first + stop]
+            here = names
+            if len(of_thread) > 1:  # in a segment authors may appear in another order, or not at all
+                order = list(dict.fromkeys(own.tolist()))
+                here = [names[code] for code in order]
+                place = np.empty(len(names), dtype=np.int32)
+                place[order] = np.arange(len(order))
+                own[:] = place[own]
+            own += len(authors)
+            authors += here
+            owners += [n_segments] * len(here)
+            n_segments += 1
+        first += length
+    return Packed(columns.text, columns.offsets, slots, np.array(owners, np.int32), authors, n_segments)
 
 
 def pack_by_message(segments: Iterable[Sequence[Message]]) -> Packed:
@@ -83,7 +107,7 @@ class Sums:
     new : ndarray of int32, shape (n_slots,)
         Buckets of a slot that no earlier slot of its segment has.
     distinct : ndarray of int32, shape (n_slots,)
-        Distinct buckets of a slot.
+        Distinct buckets of a slot; not counted where weights are summed.
     """
 
     pooled: NDArray[np.int64]

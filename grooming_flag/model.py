@@ -5,21 +5,20 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice, pairwise
-from operator import attrgetter
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from grooming_flag._kernel import record
 from grooming_flag.calibration import Calibration, Inputs, sigmoid
 from grooming_flag.errors import ModelError
-from grooming_flag.features import OWN, POOLED, FeatureExtractor, Packed, pack_by_author, pack_by_message
+from grooming_flag.features import OWN, POOLED, FeatureExtractor, Packed, pack_by_author, pack_by_message, pack_columns
 from grooming_flag.policy import OperatingPoint, resolve
-from grooming_flag.records import Assessment, AuthorRisk, Evidence, Message, Thread
+from grooming_flag.records import Assessment, AuthorRisk, Evidence, Message, Thread, ThreadColumns
 from grooming_flag.segments import SegmentRule
 from grooming_flag.tactics import Tactics
 
@@ -34,7 +33,7 @@ HEADS = ("risk", "attribution")
 BATCH_MESSAGES = 8192
 BATCH_THREADS = 512
 
-_by_score = attrgetter("score")
+Batch = TypeVar("Batch")
 
 
 class Model:
@@ -159,21 +158,22 @@ class Model:
             Threads of execution; the answers do not depend on it.
         """
         point = resolve(at, self.operating_points)
-        batches = _batches(threads)
-        if n_jobs == 1:
-            for batch in batches:
-                yield from self._assess_batch(batch, point)
-            return
-        from concurrent.futures import ThreadPoolExecutor  # kept out of the cold start
+        return _in_order(lambda batch: self._assess_batch(batch, point), _batches(threads), n_jobs)
 
-        with ThreadPoolExecutor(n_jobs) as pool:
-            pending: deque[Future[list[Assessment]]] = deque()
-            for batch in batches:
-                pending.append(pool.submit(self._assess_batch, batch, point))
-                if len(pending) > 2 * n_jobs:
-                    yield from pending.popleft().result()
-            while pending:
-                yield from pending.popleft().result()
+    def assess_columns(
+        self, batches: Iterable[ThreadColumns], at: str | float = "balanced", n_jobs: int = 1
+    ) -> Iterator[Assessment]:
+        """Assess threads that were read as columns, as `assess_many` does; by a model that closes segments by length.
+
+        Raises
+        ------
+        ModelError
+            If the model also closes segments on a gap in time, which columns do not have.
+        """
+        if self.segment_rule.max_gap is not None:
+            raise ModelError(f"{self.name} needs the times of messages; use assess_many")
+        point = resolve(at, self.operating_points)
+        return _in_order(lambda batch: self._assess_columns(batch, point), batches, n_jobs)
 
     def explain(self, thread: Thread, top: int | None = None) -> list[Evidence]:
         """Return the evidence in the strongest segment, strongest first; all of it adds up to score - intercept.
@@ -321,12 +321,28 @@ class Model:
             for thread, of_thread in zip(threads, bounds, strict=True)
             for start, stop in of_thread
         )
+        counts = ((thread.thread_id, len(thread.messages)) for thread in threads)
+        return self._answers(packed, counts, bounds, point)
+
+    def _assess_columns(self, columns: ThreadColumns, point: OperatingPoint) -> list[Assessment]:
+        bounds = [_cuts(self.segment_rule, length) for length in columns.lengths]
+        counts = zip(columns.thread_ids, columns.lengths, strict=True)
+        return self._answers(pack_columns(columns, bounds), counts, bounds, point)
+
+    def _answers(
+        self,
+        packed: Packed,
+        counts: Iterable[tuple[str, int]],
+        bounds: Iterable[Sequence[tuple[int, int]]],
+        point: OperatingPoint,
+    ) -> list[Assessment]:
+        """Return the answers for packed threads, given id, number of messages and segments of each."""
         sums = self._scanner.sums(packed)
         pooled, own, new = sums.pooled.tolist(), sums.own.tolist(), sums.new.tolist()
         owners = packed.segments.tolist()
         answers = []
         first = 0
-        for thread, of_thread in zip(threads, bounds, strict=True):
+        for (thread_id, n_messages), of_thread in zip(counts, bounds, strict=True):
             strongest = first
             if len(of_thread) > 1:
                 strongest = max(range(first, first + len(of_thread)), key=pooled.__getitem__)
@@ -338,11 +354,12 @@ class Model:
                 n_authors = len(set(packed.authors[everywhere]))
             answers.append(
                 self._assessment(
-                    thread,
+                    thread_id,
                     of_thread[strongest - first],
                     (pooled[strongest] + self._intercept) * self.step,
                     sum(new[slots]),
                     self._author_risks(authors, own[slots]),
+                    n_messages,
                     n_authors,
                     point,
                 )
@@ -357,11 +374,12 @@ class Model:
 
     def _assessment(
         self,
-        thread: Thread,
+        thread_id: str,
         segment: tuple[int, int],
         score: float,
         amount: int,
         authors: tuple[AuthorRisk, ...],
+        n_messages: int,
         n_authors: int,
         point: OperatingPoint,
     ) -> Assessment:
@@ -369,7 +387,7 @@ class Model:
         lead = authors[0].score if authors else 0.0
         probability = None if abstained else self.calibration.probability(score, amount, lead)
         fields = (
-            thread.thread_id,
+            thread_id,
             score,
             probability,
             probability is not None and probability >= point.threshold,
@@ -380,7 +398,7 @@ class Model:
             authors,
             abstained,
             segment,
-            len(thread.messages),
+            n_messages,
             n_authors,
             self.name,
         )
@@ -397,11 +415,10 @@ class Model:
         scores = [value * scale for value in own]
         if len(scores) == 1:
             return (record(AuthorRisk, (authors[0], sigmoid(scores[0]), scores[0])),)
-        highest = max(scores, default=0.0)
-        odds = [math.exp(score - highest) for score in scores]
+        order = sorted(range(len(scores)), key=scores.__getitem__, reverse=True)
+        odds = [math.exp(scores[i] - scores[order[0]]) for i in order]
         total = math.fsum(odds)
-        values = zip(authors, (odd / total for odd in odds), scores, strict=True)
-        return tuple(sorted((record(AuthorRisk, of_one) for of_one in values), key=_by_score, reverse=True))
+        return tuple([record(AuthorRisk, (authors[i], odds[k] / total, scores[i])) for k, i in enumerate(order)])
 
     def _tactics_shown(self, packed: Packed) -> list[tuple[str, ...]]:
         """Return the tactics that each slot shows by itself."""
@@ -418,6 +435,26 @@ def _model(parameters: Mapping[str, Any]) -> Model:
 @lru_cache(maxsize=1024)
 def _cuts(rule: SegmentRule, n_messages: int) -> Sequence[tuple[int, int]]:
     return list(rule.split([Message("", "")] * n_messages))
+
+
+def _in_order(
+    assess: Callable[[Batch], list[Assessment]], batches: Iterable[Batch], n_jobs: int
+) -> Iterator[Assessment]:
+    """Yield the answers for each batch, in order, of which at most a few are under way."""
+    if n_jobs == 1:
+        for batch in batches:
+            yield from assess(batch)
+        return
+    from concurrent.futures import ThreadPoolExecutor  # kept out of the cold start
+
+    with ThreadPoolExecutor(n_jobs) as pool:
+        pending: deque[Future[list[Assessment]]] = deque()
+        for batch in batches:
+            pending.append(pool.submit(assess, batch))
+            if len(pending) > 2 * n_jobs:
+                yield from pending.popleft().result()
+        while pending:
+            yield from pending.popleft().result()
 
 
 def _batches(threads: Iterable[Thread]) -> Iterator[list[Thread]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 Identifier = str | int
 
@@ -67,6 +68,33 @@ class Thread:
             raise TypeError("suspects is one text; give a sequence of author ids")
         object.__setattr__(self, "messages", tuple(self.messages))
         object.__setattr__(self, "suspects", tuple(self.suspects))
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadColumns:
+    """Threads as columns: what scoring needs of them, without a Python object a message.
+
+    Attributes
+    ----------
+    thread_ids : list of str
+    lengths : list of int
+        Number of messages of each thread.
+    authors : list of list of str
+        Authors of each thread, in order of appearance.
+    codes : ndarray of int32, shape (n_messages,)
+        Place of the author of each message among those of its thread.
+    text : buffer of uint8
+        All messages end to end, UTF-8. Not shown in the `repr`.
+    offsets : ndarray of int64, shape (n_messages + 1,)
+        Message ``m`` is ``text[offsets[m]:offsets[m + 1]]``.
+    """
+
+    thread_ids: list[str]
+    lengths: list[int]
+    authors: list[list[str]]
+    codes: Any
+    text: bytes | bytearray = field(repr=False)
+    offsets: Any
 
 
 @dataclass(frozen=True, slots=True)

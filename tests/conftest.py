@@ -21,23 +21,27 @@ settings.register_profile("explore", derandomize=False, deadline=None, max_examp
 settings.load_profile("ci")
 
 
-@cache
 def interpreted_kernel() -> ModuleType:
-    """Return the kernel's source as a module of its own, as it runs where neither a compiler nor Cython is."""
-    path = Path(grooming_flag.__file__).parent / "_kernel.py"
+    return interpreted_module("_kernel")
+
+
+@cache
+def interpreted_module(module: str) -> ModuleType:
+    """Return the source of a compiled module as one of its own, as it runs where no compiler and no Cython is."""
+    path = Path(grooming_flag.__file__).parent / f"{module}.py"
     if not path.exists():
-        pytest.skip("the kernel's source is not installed")
-    name = "interpreted_kernel"
+        pytest.skip("the source is not installed")
+    name = "interpreted" + path.stem
     spec = util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
-    module = util.module_from_spec(spec)
-    sys.modules[name] = module
+    found = util.module_from_spec(spec)
+    sys.modules[name] = found
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "cython", None)
-        spec.loader.exec_module(module)
-    assert not module.compiled
-    return module
+        spec.loader.exec_module(found)
+    assert not found.compiled
+    return found
 
 
 def compiled_kernel() -> ModuleType:

@@ -119,7 +119,7 @@ def _open(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     if str(path) == "-":
         yield sys.stdin.buffer
         return
-    with open(path, "rb") as raw:
+    with open(path, "rb", buffering=CHUNK) as raw:
         if str(path).endswith(".gz"):
             yield gzip.GzipFile(fileobj=raw)  # type: ignore[misc]
         elif str(path).endswith(".zst"):

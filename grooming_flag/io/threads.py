@@ -9,13 +9,18 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import msgspec
+import numpy as np
 
 from grooming_flag.errors import DataError
+from grooming_flag.io._messages import Unpacker, compiled
 from grooming_flag.io.streams import check_readable, compressed, read_lines, whole_file
-from grooming_flag.records import Identifier, Message, Thread
+from grooming_flag.records import Identifier, Message, Thread, ThreadColumns
+
+BATCH_BYTES = 1 << 18
+LEAST_MESSAGE = 24  # bytes of the shortest message and what divides it from the next
 
 
 class _MessageRow(msgspec.Struct, gc=False):
@@ -33,6 +38,14 @@ class _ThreadRow(msgspec.Struct):
     person: str | None = None
 
 
+class _RawThreadRow(msgspec.Struct):
+    thread_id: str
+    messages: msgspec.Raw
+    label: Literal[0, 1] | None = None
+    suspects: list[str] | None = None
+    person: str | None = None
+
+
 class _CodedMessage(msgspec.Struct):
     codes: list[str | int] | None = None
 
@@ -43,7 +56,9 @@ class _CodedThread(msgspec.Struct):
 
 
 Row = TypeVar("Row")
+Parsed = TypeVar("Parsed", Thread, "_Read")
 _decoder = msgspec.json.Decoder(_ThreadRow)
+_raw_decoder = msgspec.json.Decoder(_RawThreadRow)
 _coded_decoder = msgspec.json.Decoder(_CodedThread)
 
 
@@ -70,6 +85,34 @@ def read_threads(*paths: str | os.PathLike[str], on_bad: Callable[[DataError], N
     >>> sum(thread.label for thread in read_threads("examples/threads.jsonl"))
     10
     """
+    return _each(paths, _parse, on_bad)
+
+
+def read_columns(
+    *paths: str | os.PathLike[str], on_bad: Callable[[DataError], None] | None = None
+) -> Iterator[ThreadColumns]:
+    """Yield what `read_threads` does as columns, some hundred threads at a time and several times faster.
+
+    Raises
+    ------
+    DataError
+        As `read_threads`.
+    """
+    columns = _Columns()
+    for found in _each(paths, columns.parse, on_bad):
+        columns.keep(found)
+        if columns.n_bytes >= BATCH_BYTES:
+            yield columns.take()
+    if columns.n_bytes:
+        yield columns.take()
+
+
+def _each(
+    paths: Sequence[str | os.PathLike[str]],
+    parse: Callable[[bytes, str], Parsed],
+    on_bad: Callable[[DataError], None] | None,
+) -> Iterator[Parsed]:
+    """Yield what lines are parsed to, but for those that cannot be used or repeat a thread id."""
     seen: set[int] = set()
     for path in paths:
         check_readable(path)
@@ -77,8 +120,8 @@ def read_threads(*paths: str | os.PathLike[str], on_bad: Callable[[DataError], N
         while True:
             try:
                 number, line = next(lines)
-                thread = _parse(line, f"{path}, line {number}")
-                if hash(thread.thread_id) in seen:
+                parsed = parse(line, f"{path}, line {number}")
+                if hash(parsed.thread_id) in seen:
                     raise DataError(f"{path}, line {number}: repeats an earlier thread_id; give each thread its own")
             except StopIteration:
                 break
@@ -87,8 +130,74 @@ def read_threads(*paths: str | os.PathLike[str], on_bad: Callable[[DataError], N
                     raise
                 on_bad(error)
                 continue
-            seen.add(hash(thread.thread_id))
-            yield thread
+            seen.add(hash(parsed.thread_id))
+            yield parsed
+
+
+class _Read(NamedTuple):
+    """A thread whose messages are in the buffers, to be kept or not."""
+
+    thread_id: str
+    authors: list[str]
+    n_bytes: int
+
+
+class _Columns:
+    """Threads read into buffers."""
+
+    def __init__(self) -> None:
+        self._clear()
+
+    def _clear(self) -> None:
+        self.n_bytes = 0  # of the lines kept
+        self._thread_ids: list[str] = []
+        self._lengths: list[int] = []
+        self._authors: list[list[str]] = []
+        self._text = bytearray()
+        self._offsets = np.zeros(1, dtype=np.int64)
+        self._codes = np.empty(0, dtype=np.int32)
+        self._make_room(2 * BATCH_BYTES)
+
+    def parse(self, line: bytes, place: str) -> _Read:
+        """Read a thread behind those kept; its messages one by one only where they are not as usual."""
+        if self.n_bytes + len(line) > len(self._text):
+            self._make_room(self.n_bytes + 2 * len(line))
+        row = _decode_raw(line) if compiled and _is_utf8(line) else None
+        authors = self._unpacker.read(bytes(row.messages)) if row else None
+        if row and authors:
+            return _Read(row.thread_id, authors, len(line))
+        thread = _parse(line, place)
+        codes: dict[str, int] = {}
+        for message in thread.messages:
+            codes.setdefault(message.author, len(codes))
+        texts = [message.text.encode("utf-8", "surrogatepass") for message in thread.messages]
+        self._unpacker.put(texts, [codes[message.author] for message in thread.messages])
+        return _Read(thread.thread_id, list(codes), len(line))
+
+    def keep(self, thread: _Read) -> None:
+        """Keep the thread that was read last."""
+        self.n_bytes += thread.n_bytes
+        self._thread_ids.append(thread.thread_id)
+        self._lengths.append(self._unpacker.keep())
+        self._authors.append(thread.authors)
+
+    def take(self) -> ThreadColumns:
+        """Return the threads that were kept, and let go of them."""
+        n = sum(self._lengths)
+        columns = ThreadColumns(
+            self._thread_ids, self._lengths, self._authors, self._codes[:n], self._text, self._offsets[: n + 1]
+        )
+        self._clear()
+        return columns
+
+    def _make_room(self, size: int) -> None:
+        n = sum(self._lengths)
+        text, offsets = bytearray(size), np.empty(size // LEAST_MESSAGE + 2, dtype=np.int64)
+        codes = np.empty(len(offsets), dtype=np.int32)
+        text[: self._offsets[n]] = self._text[: self._offsets[n]]
+        offsets[: n + 1], codes[:n] = self._offsets[: n + 1], self._codes[:n]
+        self._text, self._offsets, self._codes = text, offsets, codes
+        self._unpacker = Unpacker(text, offsets, codes, n)
 
 
 def read_sources(paths: Sequence[str | os.PathLike[str]]) -> dict[str, list[Thread]]:
@@ -199,6 +308,20 @@ def _parse(line: bytes, place: str) -> Thread:
     if not messages:
         raise DataError(f"{place}: a sent_at is not a time; use seconds, ISO 8601 or null")
     return Thread(row.thread_id, messages, row.label, row.suspects or (), row.person)
+
+
+def _decode_raw(line: bytes) -> _RawThreadRow | None:
+    try:
+        return _raw_decoder.decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None  # what is wrong says who reads it once more
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        return line.isascii() or bool(line.decode())
+    except UnicodeDecodeError:
+        return False
 
 
 def _decode(line: bytes, decoder: msgspec.json.Decoder[Row]) -> Row | str:

@@ -1,0 +1,401 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""The messages of a thread, from JSON straight to packed buffers: no Python object a message.
+
+It takes an array that a JSON parser has accepted as such, in valid UTF-8, and decides nothing about errors: whatever is
+not as usual (another type, a time that is not a plain number, an escape in a name) it leaves to the caller, who reads
+such a thread in the way that takes longer.
+"""
+
+from __future__ import annotations
+
+try:
+    import cython
+except ModuleNotFoundError:
+    from grooming_flag import _cython as cython  # type: ignore[no-redef]
+
+QUOTE = cython.declare(cython.const[cython.uchar], 0x22)
+BACKSLASH = cython.declare(cython.const[cython.uchar], 0x5C)
+ZERO = cython.declare(cython.const[cython.uchar], 0x30)
+NINE = cython.declare(cython.const[cython.uchar], 0x39)
+NEAR = cython.declare(cython.const[cython.int], 8)  # authors that are looked for in turn, before a dictionary is asked
+LONG_WHOLE = cython.declare(cython.const[cython.int], 18)  # digits that fit 64 bits
+LONG_NUMBER = cython.declare(cython.const[cython.int], 300)  # digits of what is finite
+
+compiled = cython.compiled
+
+
+@cython.final
+@cython.cclass
+class Unpacker:
+    """Reads one thread after the other into the same buffers.
+
+    Parameters
+    ----------
+    text : writable buffer of uint8
+        UTF-8 text of all messages, end to end; as long as all that will be read.
+    offsets : writable buffer of int64
+        Message ``m`` is ``text[offsets[m]:offsets[m + 1]]``; the first is 0.
+    codes : writable buffer of int32
+        Place of the author of each message among the authors of its thread.
+    n : int
+        How many messages are in the buffers already.
+    """
+
+    _raw: cython.const[cython.uchar][::1]
+    _text: cython.uchar[::1]
+    _offsets: cython.longlong[::1]
+    _codes: cython.int[::1]
+    _kept: cython.Py_ssize_t  # messages
+    _n: cython.Py_ssize_t  # those behind them that were read last included
+    _end: cython.Py_ssize_t  # of the text of these
+    _i: cython.Py_ssize_t
+    _escapes: cython.bint  # whether the string just read has any
+    _author_start: cython.Py_ssize_t  # in the JSON, of the message just read
+    _author_stop: cython.Py_ssize_t
+    _text_start: cython.Py_ssize_t
+    _text_stop: cython.Py_ssize_t
+    _text_escapes: cython.bint
+    _starts: cython.Py_ssize_t[8]  # where the first authors of the thread are in the JSON
+    _stops: cython.Py_ssize_t[8]
+
+    def __init__(self, text, offsets, codes, n: int) -> None:
+        if not cython.compiled:
+            self._starts, self._stops = [0] * NEAR, [0] * NEAR
+        self._text = text
+        self._offsets = offsets
+        self._codes = codes
+        self._kept = n
+
+    def keep(self) -> int:
+        """Keep the thread that was read last, and return how many messages it has."""
+        n: cython.Py_ssize_t = self._n - self._kept
+        self._kept = self._n
+        return n
+
+    def put(self, texts: list, codes: list):
+        """Read a thread that another reader has read: the text of each message in UTF-8, and its author's place."""
+        i: cython.Py_ssize_t
+        text: bytes
+        self._begin()
+        for i in range(len(texts)):
+            text = texts[i]
+            self._raw = text
+            self._add(0, len(text), False, codes[i])
+
+    def read(self, array: bytes):
+        """Read a thread behind those kept; return its authors in order of appearance, or None if it is not usual."""
+        authors: list = []
+        code_of: dict = {}
+        code: cython.Py_ssize_t
+        self._begin()
+        self._raw = array
+        self._i = 0
+        if self._next() != 0x5B:
+            return None
+        self._i += 1
+        while self._next() != 0x5D:
+            if self._raw[self._i] == 0x2C:
+                self._i += 1
+                continue
+            if not self._message():
+                return None
+            code = self._near(min(len(authors), NEAR))
+            if code < 0:
+                name = array[self._author_start : self._author_stop]
+                code = code_of.get(name, -1)
+                if code < 0:
+                    code = len(authors)
+                    code_of[name] = code
+                    authors.append(name.decode())
+                    if code < NEAR:
+                        self._starts[code] = self._author_start
+                        self._stops[code] = self._author_stop
+            self._add(self._text_start, self._text_stop, self._text_escapes, code)
+        return authors or None
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def _message(self) -> cython.bint:
+        """Go behind the message that begins here and note where its author and text are; return whether it is usual."""
+        kind: cython.uchar
+        start: cython.Py_ssize_t
+        self._author_start = self._text_start = -1
+        if self._raw[self._i] != 0x7B:
+            return False
+        self._i += 1
+        while self._next() != 0x7D:
+            if self._raw[self._i] == 0x2C:
+                self._i += 1
+                continue
+            kind = self._key()
+            start = self._i + 1
+            if kind == 0 or not self._value(kind):
+                return False
+            if kind == 0x74:
+                self._text_start = start
+                self._text_stop = self._i - 1
+                self._text_escapes = self._escapes
+            elif kind == 0x61:
+                self._author_start = start
+                self._author_stop = self._i - 1
+                if self._escapes:
+                    return False
+        self._i += 1
+        return self._author_start >= 0 and self._text_start >= 0
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def _begin(self) -> cython.void:
+        self._n = self._kept
+        self._end = self._offsets[self._kept]
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def _add(
+        self, start: cython.Py_ssize_t, stop: cython.Py_ssize_t, escapes: cython.bint, code: cython.int
+    ) -> cython.void:
+        """Add a message."""
+        self._codes[self._n] = code
+        self._copy(start, stop, escapes)
+        self._n += 1
+        self._offsets[self._n] = self._end
+
+    @cython.cfunc
+    @cython.inline
+    @cython.exceptval(check=False)
+    def _next(self) -> cython.uchar:
+        """Go to the next byte that is not white space, and return it."""
+        while self._raw[self._i] <= 0x20:
+            self._i += 1
+        return self._raw[self._i]
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def _key(self) -> cython.uchar:
+        """Go to the value behind the key, and return a letter for the key, or 0 if it has an escape.
+
+        ``a`` for author, ``t`` for text, ``s`` for sent_at, ``m`` for message_id, ``-`` for any other.
+        """
+        start: cython.Py_ssize_t = self._i + 1
+        size: cython.Py_ssize_t
+        kind: cython.uchar = 0x2D
+        self._string()
+        if self._escapes:
+            return 0
+        size = self._i - 1 - start
+        if size == 4 and self._is(start, b"text"):
+            kind = 0x74
+        elif size == 6 and self._is(start, b"author"):
+            kind = 0x61
+        elif size == 7 and self._is(start, b"sent_at"):
+            kind = 0x73
+        elif size == 10 and self._is(start, b"message_id"):
+            kind = 0x6D
+        self._next()
+        self._i += 1  # the colon
+        self._next()
+        return kind
+
+    @cython.cfunc
+    @cython.inline
+    @cython.exceptval(check=False)
+    def _is(self, start: cython.Py_ssize_t, name: bytes) -> cython.bint:
+        i: cython.Py_ssize_t
+        for i in range(len(name)):
+            if self._raw[start + i] != name[i]:
+                return False
+        return True
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def _string(self) -> cython.void:
+        """Go behind the string that begins here."""
+        byte: cython.uchar
+        i: cython.Py_ssize_t = self._i + 1
+        self._escapes = False
+        while True:
+            byte = self._raw[i]
+            if byte == QUOTE:
+                break
+            if byte == BACKSLASH:
+                self._escapes = True
+                i += 1
+            i += 1
+        self._i = i + 1
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def _value(self, kind: cython.uchar) -> cython.bint:
+        """Go behind the value that begins here; return whether it is one that `kind` usually has."""
+        byte: cython.uchar = self._raw[self._i]
+        start: cython.Py_ssize_t = self._i
+        depth: cython.Py_ssize_t = 0
+        is_whole: cython.bint = True
+        if byte == QUOTE:
+            self._string()
+            return kind != 0x73 or self._is_moment(start + 1, self._i - 1)
+        if kind == 0x61 or kind == 0x74:
+            return False
+        if byte == 0x5B or byte == 0x7B:
+            while True:
+                byte = self._raw[self._i]
+                if byte == QUOTE:
+                    self._string()
+                    continue
+                depth += (byte == 0x5B) + (byte == 0x7B) - (byte == 0x5D) - (byte == 0x7D)
+                self._i += 1
+                if depth == 0:
+                    return kind == 0x2D
+        while self._raw[self._i] != 0x2C and self._raw[self._i] != 0x7D and self._raw[self._i] > 0x20:
+            byte = self._raw[self._i]
+            is_whole &= (ZERO <= byte and byte <= NINE) or byte == 0x2D
+            if kind == 0x73 and (byte == 0x65 or byte == 0x45):
+                return False
+            self._i += 1
+        byte = self._raw[start]
+        if kind == 0x2D or byte == 0x6E:  # null
+            return True
+        if kind == 0x6D and not is_whole:
+            return False
+        return byte != 0x74 and byte != 0x66 and self._i - start <= (LONG_WHOLE if kind == 0x6D else LONG_NUMBER)
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def _is_moment(self, start: cython.Py_ssize_t, stop: cython.Py_ssize_t) -> cython.bint:
+        """Return whether this is a date and a time as in ``2030-12-31T23:59:59.999+01:00``, from 1970 to 2099."""
+        i: cython.Py_ssize_t
+        year: cython.int = self._number(start, 4, stop)
+        month: cython.int = self._number(start + 5, 2, stop)
+        day: cython.int = self._number(start + 8, 2, stop)
+        if year < 1970 or year > 2099 or month < 1 or month > 12 or day < 1 or day > 31 - (month == 2) * 3:
+            return False
+        if day == 31 and (month == 4 or month == 6 or month == 9 or month == 11):
+            return False
+        if self._raw[start + 4] != 0x2D or self._raw[start + 7] != 0x2D:
+            return False
+        if (self._raw[start + 10] != 0x54 and self._raw[start + 10] != 0x20) or not self._is_clock(start + 11, stop):
+            return False
+        i = start + 16
+        if self._raw[i] != 0x3A or self._number(i + 1, 2, stop) < 0 or self._number(i + 1, 2, stop) > 59:
+            return False
+        i += 3
+        if i < stop and self._raw[i] == 0x2E:
+            if self._number(i + 1, 6, stop) >= 0:
+                i += 7
+            elif self._number(i + 1, 3, stop) >= 0:
+                i += 4
+            else:
+                return False
+        if i == stop or (i == stop - 1 and self._raw[i] == 0x5A):
+            return True
+        return i == stop - 6 and (self._raw[i] == 0x2B or self._raw[i] == 0x2D) and self._is_clock(i + 1, stop)
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def _is_clock(self, start: cython.Py_ssize_t, stop: cython.Py_ssize_t) -> cython.bint:
+        """Return whether hours and minutes are here."""
+        hours: cython.int = self._number(start, 2, stop)
+        minutes: cython.int = self._number(start + 3, 2, stop)
+        return 0 <= hours and hours < 24 and 0 <= minutes and minutes < 60 and self._raw[start + 2] == 0x3A
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def _number(self, start: cython.Py_ssize_t, size: cython.int, stop: cython.Py_ssize_t) -> cython.int:
+        """Return the number of so many digits that is here, or -1."""
+        i: cython.Py_ssize_t
+        number: cython.int = 0
+        if start + size > stop:
+            return -1
+        for i in range(start, start + size):
+            if self._raw[i] < ZERO or self._raw[i] > NINE:
+                return -1
+            number = 10 * number + self._raw[i] - ZERO
+        return number
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def _near(self, n: cython.Py_ssize_t) -> cython.Py_ssize_t:
+        """Return the place of the author just read among the first `n`, or -1."""
+        k: cython.Py_ssize_t
+        i: cython.Py_ssize_t
+        shift: cython.Py_ssize_t
+        for k in range(n):
+            shift = self._starts[k] - self._author_start
+            if self._stops[k] - self._author_stop != shift:
+                continue
+            i = self._author_start
+            while i < self._author_stop and self._raw[i] == self._raw[i + shift]:
+                i += 1
+            if i == self._author_stop:
+                return k
+        return -1
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def _copy(self, i: cython.Py_ssize_t, stop: cython.Py_ssize_t, escapes: cython.bint) -> cython.void:
+        """Append a text."""
+        end: cython.Py_ssize_t = self._end
+        byte: cython.uchar
+        unit: cython.uint
+        low: cython.uint
+        if not escapes:
+            while i < stop:
+                self._text[end] = self._raw[i]
+                end += 1
+                i += 1
+        while i < stop:
+            byte = self._raw[i]
+            i += 1
+            if byte != BACKSLASH:
+                self._text[end] = byte
+                end += 1
+                continue
+            byte = self._raw[i]
+            i += 1
+            if byte != 0x75:
+                self._text[end] = (
+                    8 if byte == 0x62 else 12 if byte == 0x66 else 10 if byte == 0x6E
+                    else 13 if byte == 0x72 else 9 if byte == 0x74 else byte
+                )  # fmt: skip
+                end += 1
+                continue
+            unit = self._unit(i)
+            i += 4
+            if (unit & 0xFC00) == 0xD800 and i + 1 < stop and self._raw[i] == BACKSLASH and self._raw[i + 1] == 0x75:
+                low = self._unit(i + 2)
+                if (low & 0xFC00) == 0xDC00:
+                    unit = 0x10000 + ((unit & 0x3FF) << 10) + (low & 0x3FF)
+                    i += 6
+            if unit < 0x80:
+                self._text[end] = unit
+                end += 1
+                continue
+            if unit < 0x800:
+                self._text[end] = 0xC0 | (unit >> 6)
+                end += 1
+            else:
+                if unit < 0x10000:
+                    self._text[end] = 0xE0 | (unit >> 12)
+                    end += 1
+                else:
+                    self._text[end] = 0xF0 | (unit >> 18)
+                    self._text[end + 1] = 0x80 | ((unit >> 12) & 0x3F)
+                    end += 2
+                self._text[end] = 0x80 | ((unit >> 6) & 0x3F)
+                end += 1
+            self._text[end] = 0x80 | (unit & 0x3F)
+            end += 1
+        self._end = end
+
+    @cython.cfunc
+    @cython.inline
+    @cython.exceptval(check=False)
+    def _unit(self, i: cython.Py_ssize_t) -> cython.uint:
+        """Return the number that four hexadecimal digits make."""
+        k: cython.Py_ssize_t
+        byte: cython.uint
+        unit: cython.uint = 0
+        for k in range(i, i + 4):
+            byte = self._raw[k]
+            unit = unit << 4 | (byte - 0x30 if byte <= NINE else (byte | 0x20) - 0x57)
+        return unit
