@@ -7,10 +7,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 
 from grooming_flag.errors import DataError
-from grooming_flag.io.flat import is_flat, read_flat
+from grooming_flag.io.flat import is_flat, read_flat, read_flat_columns
 from grooming_flag.io.scores import encode_row, evidence_rows, score_row, score_writer
 from grooming_flag.io.streams import check_not_input, whole_file
 from grooming_flag.io.threads import read_columns, read_threads
@@ -102,14 +103,12 @@ def score_files(
 
         flat = _are_flat(inputs, columns)
         answers: Iterable[tuple[Thread | None, Assessment]]
-        if flat or evidence or model.segment_rule.max_gap is not None:
-            threads = (
-                read_flat(*inputs, columns=columns, on_bad=on_bad) if flat else read_threads(*inputs, on_bad=on_bad)
-            )
-            answers = assessed(model, threads, at, n_jobs)
+        if evidence or model.segment_rule.max_gap is not None:
+            read = partial(read_flat, columns=columns) if flat else read_threads
+            answers = assessed(model, read(*inputs, on_bad=on_bad), at, n_jobs)
         else:
-            found = model.assess_columns(read_columns(*inputs, on_bad=on_bad), at, n_jobs)
-            answers = ((None, assessment) for assessment in found)
+            read_batches = partial(read_flat_columns, columns=columns) if flat else read_columns
+            answers = ((None, a) for a in model.assess_columns(read_batches(*inputs, on_bad=on_bad), at, n_jobs))
         for thread, assessment in answers:
             row = score_row(assessment)
             if evidence and thread:

@@ -18,6 +18,7 @@ import grooming_flag
 from grooming_flag import FeatureExtractor, Message, Model, OperatingPoint, Thread, load_model
 from grooming_flag.calibration import Calibration
 from grooming_flag.features import pack_by_author
+from grooming_flag.records import ThreadColumns
 from grooming_flag.segments import SegmentRule
 
 ROOT = Path(__file__).parent.parent  # where README.md and the examples are
@@ -139,6 +140,25 @@ def labelled_threads(n: int, seed: int = 0, prefix: str = "", n_messages: int = 
         suspects = ["left"] if risky else []
         threads.append(Thread(f"{prefix}t{i}", messages, int(risky), suspects, f"{prefix}person {i}"))
     return threads
+
+
+def threads_of(batch: ThreadColumns) -> list[Thread]:
+    """Return the threads with all that the columns have of them."""
+    found, first = [], 0
+    for thread_id, length, authors in zip(batch.thread_ids, batch.lengths, batch.authors, strict=True):
+        messages = []
+        for m in range(first, first + length):
+            text = bytes(batch.text[batch.offsets[m] : batch.offsets[m + 1]]).decode("utf-8", "surrogatepass")
+            messages.append(Message(authors[batch.codes[m]], text))
+        assert list(dict.fromkeys(message.author for message in messages)) == authors
+        found.append(Thread(thread_id, messages))
+        first += length
+    assert len(batch.codes) == first == len(batch.offsets) - 1
+    return found
+
+
+def bare(found: Thread) -> Thread:
+    return Thread(found.thread_id, [Message(message.author, message.text) for message in found.messages])
 
 
 def row_of(found: Thread) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builders import ROOT, error_of, lines_of, model_of_words, thread
+from builders import ROOT, bare, error_of, lines_of, model_of_words, thread, threads_of
 from conftest import interpreted_module
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -19,7 +19,7 @@ from grooming_flag import DataError, Message, Thread, read_threads
 from grooming_flag.batch import score_files
 from grooming_flag.errors import ModelError
 from grooming_flag.features import pack_by_author, pack_columns
-from grooming_flag.io import _messages, threads
+from grooming_flag.io import _messages, columns, threads
 from grooming_flag.io.threads import read_columns
 from grooming_flag.records import ThreadColumns
 from grooming_flag.segments import SegmentRule
@@ -61,29 +61,10 @@ ODD_VALUES = [
 def _reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Use the reader as compiled, or its source as Python runs it."""
     if request.param == "interpreted":
-        monkeypatch.setattr(threads, "Unpacker", interpreted_module("io/_messages").Unpacker)
+        monkeypatch.setattr(columns, "Unpacker", interpreted_module("io/_messages").Unpacker)
     elif not _messages.compiled:
         pytest.skip("the reader is not compiled here")
     monkeypatch.setattr(threads, "compiled", True)
-
-
-def threads_of(columns: ThreadColumns) -> list[Thread]:
-    """Return the threads with all that the columns have of them."""
-    found, first = [], 0
-    for thread_id, length, authors in zip(columns.thread_ids, columns.lengths, columns.authors, strict=True):
-        messages = []
-        for m in range(first, first + length):
-            text = bytes(columns.text[columns.offsets[m] : columns.offsets[m + 1]]).decode("utf-8", "surrogatepass")
-            messages.append(Message(authors[columns.codes[m]], text))
-        assert list(dict.fromkeys(message.author for message in messages)) == authors
-        found.append(Thread(thread_id, messages))
-        first += length
-    assert len(columns.codes) == first == len(columns.offsets) - 1
-    return found
-
-
-def bare(found: Thread) -> Thread:
-    return Thread(found.thread_id, [Message(message.author, message.text) for message in found.messages])
 
 
 def check_same(path: Path) -> list[Thread]:
@@ -91,7 +72,7 @@ def check_same(path: Path) -> list[Thread]:
     errors: list[list[str]] = [[], []]
     expected = [bare(one) for one in read_threads(path, on_bad=lambda error: errors[0].append(str(error)))]
     batches = list(read_columns(path, on_bad=lambda error: errors[1].append(str(error))))
-    found = [one for columns in batches for one in threads_of(columns)]
+    found = [one for batch in batches for one in threads_of(batch)]
     assert found == expected
     assert errors[0] == errors[1]
     return found
@@ -106,8 +87,9 @@ def line_of(**fields: str) -> str:
 def is_taken(line: str) -> bool:
     """Return whether the quick reader takes the messages of a thread, rather than leave them to the other one."""
     array = json.loads(line, strict=True) and line[line.index("[") : line.rindex("]") + 1].encode()
-    unpacker = threads.Unpacker(bytearray(len(array)), np.zeros(99, np.int64), np.zeros(99, np.int32), 0)
-    return unpacker.read(array) is not None
+    unpacker = columns.Unpacker()
+    unpacker.use(bytearray(len(array)), np.zeros(99, np.int64), np.zeros(99, np.int32))
+    return unpacker.read(array) > 0
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
@@ -201,7 +183,7 @@ def test_many_authors_are_told_apart(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [1, 100, 3000])
 def test_batches_of_any_size_hold_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    monkeypatch.setattr(threads, "BATCH_BYTES", size)
+    monkeypatch.setattr(columns, "BATCH_BYTES", size)
     written = [thread(*["tea? \u2615"] * (1 + 7 * i % 40), thread_id=f"t{i}") for i in range(30)]
     written.append(Thread("odd", [Message("a", "\ud800 tea")]))
     (tmp_path / "log.jsonl").write_bytes(lines_of(written))
@@ -218,8 +200,8 @@ def test_a_thread_that_comes_twice_leaves_nothing_behind(tmp_path: Path) -> None
 
 
 def test_no_text_is_shown() -> None:
-    columns = ThreadColumns(["t"], [1], [["a"]], np.zeros(1, np.int32), b"kettle", np.array([0, 6]))
-    assert "kettle" not in repr(columns)
+    found = ThreadColumns(["t"], [1], [["a"]], np.zeros(1, np.int32), b"kettle", np.array([0, 6]))
+    assert "kettle" not in repr(found)
 
 
 # --- packing and answers -----------------------------------------------------------------------------------------
@@ -235,8 +217,8 @@ def test_packed_columns_are_packed_threads(tmp_path: Path, said: list[list[Messa
     expected = pack_by_author(
         one.messages[start:stop] for one, cuts in zip(batch, bounds, strict=True) for start, stop in cuts
     )
-    for columns in read_columns(tmp_path / "log.jsonl"):
-        packed = pack_columns(columns, bounds)
+    for found in read_columns(tmp_path / "log.jsonl"):
+        packed = pack_columns(found, bounds)
         assert bytes(packed.text[: packed.offsets[-1]]) == expected.text
         for name in ("offsets", "slots", "segments"):
             assert getattr(packed, name).tolist() == getattr(expected, name).tolist()
@@ -246,7 +228,7 @@ def test_packed_columns_are_packed_threads(tmp_path: Path, said: list[list[Messa
 
 @pytest.mark.parametrize("n_jobs", [1, 3])
 def test_the_answers_are_those_for_threads(monkeypatch: pytest.MonkeyPatch, n_jobs: int) -> None:
-    monkeypatch.setattr(threads, "BATCH_BYTES", 2000)
+    monkeypatch.setattr(columns, "BATCH_BYTES", 2000)
     path = ROOT / "examples" / "threads.jsonl"
     model = model_of_words({"you": 5, "how": -3, "the": 2}, segment_rule=SegmentRule(7, 2))
     answers = list(model.assess_columns(read_columns(path), 0.3, n_jobs))

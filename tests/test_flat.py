@@ -6,16 +6,20 @@ import csv
 import gzip
 import json
 import random
+import re
 import traceback
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import bare, threads_of
 
 import grooming_flag as gf
 from grooming_flag.batch import score_files
-from grooming_flag.io.flat import is_flat, read_flat
+from grooming_flag.io import columns, flat
+from grooming_flag.io.flat import is_flat
 
 pa = pytest.importorskip("pyarrow", reason="the extra 'batch' is not installed")
 pytest.importorskip("duckdb", reason="the extra 'batch' is not installed")
@@ -60,6 +64,40 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
                 writer.writeheader()
                 writer.writerows(rows)
     return path
+
+
+def read_flat(
+    *paths: Path | str, on_bad: Callable[[gf.DataError], None] | None = None, **options: Any
+) -> Iterator[gf.Thread]:
+    """Read a log, and check that its columns hold the same threads and that the same is wrong with it."""
+    errors: list[list[str]] = [[], []]
+
+    def note(error: gf.DataError) -> None:
+        errors[0].append(str(error))
+        if on_bad:
+            on_bad(error)
+
+    batches = flat.read_flat_columns(*paths, on_bad=on_bad and (lambda error: errors[1].append(str(error))), **options)
+    try:
+        found = list(flat.read_flat(*paths, on_bad=on_bad and note, **options))
+    except gf.DataError as error:
+        with pytest.raises(type(error), match=re.escape(str(error))):
+            list(batches)
+        raise
+    assert [one for batch in batches for one in threads_of(batch)] == [bare(one) for one in found]
+    assert errors[0] == errors[1]
+    return iter(found)
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+def test_threads_go_on_from_one_batch_of_rows_to_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(flat, "ROWS", size)
+    monkeypatch.setattr(columns, "BATCH_BYTES", 100 * size)
+    path = write(tmp_path / "log.parquet", rows_of(THREADS))
+    assert len(list(read_flat(path, columns=NAMES))) == len(THREADS)
+    assert (len(list(flat.read_flat_columns(path, columns=NAMES))) > 1) == (size < 10_000)
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

@@ -1,9 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""The messages of a thread, from JSON straight to packed buffers: no Python object a message.
+"""The messages of a thread, from JSON or from rows of Arrow, straight to buffers: no Python object a message.
 
-It takes an array that a JSON parser has accepted as such, in valid UTF-8, and decides nothing about errors: whatever is
-not as usual (another type, a time that is not a plain number, an escape in a name) it leaves to the caller, who reads
-such a thread in the way that takes longer.
+Of JSON it takes an array that a parser has accepted as such, in valid UTF-8, and decides nothing about errors: whatever
+is not as usual (another type, a time of another form, an escape in a name) it leaves to the caller, who reads such a
+thread in the way that takes longer.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ BACKSLASH = cython.declare(cython.const[cython.uchar], 0x5C)
 ZERO = cython.declare(cython.const[cython.uchar], 0x30)
 NINE = cython.declare(cython.const[cython.uchar], 0x39)
 NEAR = cython.declare(cython.const[cython.int], 8)  # authors that are looked for in turn, before a dictionary is asked
+LONG_NAME = cython.declare(cython.const[cython.int], 64)  # bytes of a name that is looked for in turn
 LONG_WHOLE = cython.declare(cython.const[cython.int], 18)  # digits that fit 64 bits
 LONG_NUMBER = cython.declare(cython.const[cython.int], 300)  # digits of what is finite
 
@@ -27,19 +28,7 @@ compiled = cython.compiled
 @cython.final
 @cython.cclass
 class Unpacker:
-    """Reads one thread after the other into the same buffers.
-
-    Parameters
-    ----------
-    text : writable buffer of uint8
-        UTF-8 text of all messages, end to end; as long as all that will be read.
-    offsets : writable buffer of int64
-        Message ``m`` is ``text[offsets[m]:offsets[m + 1]]``; the first is 0.
-    codes : writable buffer of int32
-        Place of the author of each message among the authors of its thread.
-    n : int
-        How many messages are in the buffers already.
-    """
+    """Reads one thread after the other into buffers that its owner gives it, see `use`."""
 
     _raw: cython.const[cython.uchar][::1]
     _text: cython.uchar[::1]
@@ -50,68 +39,97 @@ class Unpacker:
     _end: cython.Py_ssize_t  # of the text of these
     _i: cython.Py_ssize_t
     _escapes: cython.bint  # whether the string just read has any
-    _author_start: cython.Py_ssize_t  # in the JSON, of the message just read
+    _author_start: cython.Py_ssize_t  # in what is read, of the message just read
     _author_stop: cython.Py_ssize_t
     _text_start: cython.Py_ssize_t
     _text_stop: cython.Py_ssize_t
     _text_escapes: cython.bint
-    _starts: cython.Py_ssize_t[8]  # where the first authors of the thread are in the JSON
-    _stops: cython.Py_ssize_t[8]
+    _authors: list  # of the thread, in order of appearance
+    _code_of: dict
+    _names: cython.uchar[512]  # those of the first authors
+    _sizes: cython.Py_ssize_t[8]  # and how long they are, -1 where too long
 
-    def __init__(self, text, offsets, codes, n: int) -> None:
+    def __init__(self) -> None:
         if not cython.compiled:
-            self._starts, self._stops = [0] * NEAR, [0] * NEAR
+            self._names, self._sizes = [0] * (NEAR * LONG_NAME), [0] * NEAR
+        self._kept = self._n = self._end = 0
+        self._authors = []
+        self._code_of = {}
+
+    def use(self, text, offsets, codes) -> None:
+        """Use these buffers, which hold what has been read.
+
+        Parameters
+        ----------
+        text : writable buffer of uint8
+            UTF-8 text of all messages, end to end.
+        offsets : writable buffer of int64
+            Message ``m`` is ``text[offsets[m]:offsets[m + 1]]``; the first is 0.
+        codes : writable buffer of int32
+            Place of the author of each message among the authors of its thread.
+        """
         self._text = text
         self._offsets = offsets
         self._codes = codes
-        self._kept = n
 
-    def keep(self) -> int:
-        """Keep the thread that was read last, and return how many messages it has."""
+    def used(self) -> tuple:
+        """Return how many messages and bytes of text have been read, those included that are not kept yet."""
+        return self._n, self._end
+
+    def begin(self) -> None:
+        """Begin a thread, in place of what has been read and not been kept."""
+        self._n = self._kept
+        self._end = self._offsets[self._kept]
+        self._authors = []
+        self._code_of = {}
+
+    def keep(self) -> tuple:
+        """Keep the thread; return how many messages it has, and its authors in order of appearance."""
         n: cython.Py_ssize_t = self._n - self._kept
         self._kept = self._n
-        return n
+        return n, self._authors
 
-    def put(self, texts: list, codes: list):
-        """Read a thread that another reader has read: the text of each message in UTF-8, and its author's place."""
+    def forget(self) -> None:
+        """Begin anew with empty buffers."""
+        self._kept = self._n = self._end = 0
+
+    def add(self, author: bytes, text: bytes) -> None:
+        """Add a message, both in UTF-8."""
+        self._raw = author
+        self._codes[self._n] = self._code(author, 0, len(author))
+        self._raw = text
+        self._add(0, len(text), False)
+
+    def add_rows(self, names, name_offsets, texts, text_offsets, start: int, stop: int) -> None:
+        """Add rows of a table, whose strings are buffers of UTF-8 with offsets as those of messages are."""
         i: cython.Py_ssize_t
-        text: bytes
-        self._begin()
-        for i in range(len(texts)):
-            text = texts[i]
-            self._raw = text
-            self._add(0, len(text), False, codes[i])
+        first: cython.Py_ssize_t = start
+        end: cython.Py_ssize_t = stop
+        offsets: cython.const[cython.longlong][::1] = name_offsets
+        self._raw = names
+        for i in range(first, end):
+            self._codes[self._n + i - first] = self._code(names, offsets[i], offsets[i + 1])
+        offsets = text_offsets
+        self._raw = texts
+        for i in range(first, end):
+            self._add(offsets[i], offsets[i + 1], False)
 
-    def read(self, array: bytes):
-        """Read a thread behind those kept; return its authors in order of appearance, or None if it is not usual."""
-        authors: list = []
-        code_of: dict = {}
-        code: cython.Py_ssize_t
-        self._begin()
+    def read(self, array: bytes) -> int:
+        """Add the messages of a JSON array; return how many, or 0, whatever was added, if any is not as usual."""
         self._raw = array
         self._i = 0
         if self._next() != 0x5B:
-            return None
+            return 0
         self._i += 1
         while self._next() != 0x5D:
             if self._raw[self._i] == 0x2C:
                 self._i += 1
                 continue
             if not self._message():
-                return None
-            code = self._near(min(len(authors), NEAR))
-            if code < 0:
-                name = array[self._author_start : self._author_stop]
-                code = code_of.get(name, -1)
-                if code < 0:
-                    code = len(authors)
-                    code_of[name] = code
-                    authors.append(name.decode())
-                    if code < NEAR:
-                        self._starts[code] = self._author_start
-                        self._stops[code] = self._author_stop
-            self._add(self._text_start, self._text_stop, self._text_escapes, code)
-        return authors or None
+                return 0
+            self._codes[self._n] = self._code(array, self._author_start, self._author_stop)
+            self._add(self._text_start, self._text_stop, self._text_escapes)
+        return self._n - self._kept
 
     @cython.cfunc
     @cython.exceptval(check=False)
@@ -142,23 +160,6 @@ class Unpacker:
                     return False
         self._i += 1
         return self._author_start >= 0 and self._text_start >= 0
-
-    @cython.cfunc
-    @cython.exceptval(check=False)
-    def _begin(self) -> cython.void:
-        self._n = self._kept
-        self._end = self._offsets[self._kept]
-
-    @cython.cfunc
-    @cython.exceptval(check=False)
-    def _add(
-        self, start: cython.Py_ssize_t, stop: cython.Py_ssize_t, escapes: cython.bint, code: cython.int
-    ) -> cython.void:
-        """Add a message."""
-        self._codes[self._n] = code
-        self._copy(start, stop, escapes)
-        self._n += 1
-        self._offsets[self._n] = self._end
 
     @cython.cfunc
     @cython.inline
@@ -313,22 +314,39 @@ class Unpacker:
         return number
 
     @cython.cfunc
-    @cython.exceptval(check=False)
-    def _near(self, n: cython.Py_ssize_t) -> cython.Py_ssize_t:
-        """Return the place of the author just read among the first `n`, or -1."""
+    def _code(self, source, start: cython.Py_ssize_t, stop: cython.Py_ssize_t) -> cython.Py_ssize_t:
+        """Return the place of the author in ``source[start:stop]``, which `_raw` shows, among those of the thread."""
         k: cython.Py_ssize_t
         i: cython.Py_ssize_t
-        shift: cython.Py_ssize_t
-        for k in range(n):
-            shift = self._starts[k] - self._author_start
-            if self._stops[k] - self._author_stop != shift:
+        n: cython.Py_ssize_t = len(self._authors)
+        size: cython.Py_ssize_t = stop - start
+        for k in range(min(n, NEAR)):
+            if self._sizes[k] != size:
                 continue
-            i = self._author_start
-            while i < self._author_stop and self._raw[i] == self._raw[i + shift]:
+            i = 0
+            while i < size and self._raw[start + i] == self._names[LONG_NAME * k + i]:
                 i += 1
-            if i == self._author_stop:
+            if i == size:
                 return k
-        return -1
+        name = bytes(source[start:stop])
+        code = self._code_of.get(name)
+        if code is not None:
+            return code
+        self._authors.append(name.decode("utf-8", "surrogatepass"))
+        self._code_of[name] = n
+        if n < NEAR:
+            self._sizes[n] = size if size <= LONG_NAME else -1
+            for i in range(min(size, LONG_NAME)):
+                self._names[LONG_NAME * n + i] = self._raw[start + i]
+        return n
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def _add(self, start: cython.Py_ssize_t, stop: cython.Py_ssize_t, escapes: cython.bint) -> cython.void:
+        """Add the text of a message whose author is there."""
+        self._copy(start, stop, escapes)
+        self._n += 1
+        self._offsets[self._n] = self._end
 
     @cython.cfunc
     @cython.exceptval(check=False)

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import glob
+import importlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
+import numpy as np
 
 from grooming_flag.errors import DataError, MissingExtraError
+from grooming_flag.io.columns import Columns
 from grooming_flag.io.streams import check_readable, read_lines
-from grooming_flag.records import Message, Thread
+from grooming_flag.records import Message, Thread, ThreadColumns
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Read = TypeVar("Read")
 
 COLUMNS = ("thread_id", "author", "sent_at", "text", "message_id")
 REQUIRED = ("thread_id", "author", "text")
@@ -26,6 +35,7 @@ READERS = {
     ".arrow": "log",
 }
 ROWS = 10_000
+ABSENT, BAD_TIME = 1, 2  # what is wrong with a row
 SETTINGS = {
     "memory_limit": "2GB",
     "threads": 2,
@@ -73,6 +83,46 @@ def read_flat(
     DataError
         If a file cannot be read, a column is missing, or a row has no thread, author or text.
     """
+
+    def threads(log: str, connection: Any, query: str, parameters: Mapping[str, Any]) -> Iterator[Thread]:
+        result = connection.execute(f"SELECT * {query}", parameters)
+        rows = _complete(_fetch(result), log, on_bad)
+        for thread_id, group in groupby(rows, key=lambda row: row[0]):
+            yield Thread(thread_id, [Message(author, text, at, m_id) for _, author, at, text, m_id, *_ in group])
+
+    return _read(paths, columns, threads)
+
+
+def read_flat_columns(
+    *paths: str | os.PathLike[str],
+    columns: Mapping[str, str] | None = None,
+    on_bad: Callable[[DataError], None] | None = None,
+) -> Iterator[ThreadColumns]:
+    """Yield what `read_flat` does as columns, some hundred threads at a time and several times faster.
+
+    Raises
+    ------
+    MissingExtraError
+        If DuckDB or pyarrow is not installed.
+    DataError
+        As `read_flat`.
+    """
+
+    def batches(log: str, connection: Any, query: str, parameters: Mapping[str, Any]) -> Iterator[ThreadColumns]:
+        _arrow_module("pyarrow")
+        connection.execute("SET arrow_large_buffer_size = true")
+        relation = connection.sql(f"SELECT thread_id, author, text, problem, place {query}", params=parameters)
+        return _columns(map(partial(_complete_rows, log, on_bad), relation.to_arrow_reader(ROWS)))
+
+    return _read(paths, columns, batches)
+
+
+def _read(
+    paths: Sequence[str | os.PathLike[str]],
+    columns: Mapping[str, str] | None,
+    rows_of: Callable[[str, Any, str, Mapping[str, Any]], Iterator[Read]],
+) -> Iterator[Read]:
+    """Yield what is made of the sorted rows of a log, given its name, a connection, and a query and its parameters."""
     duckdb = _duckdb()
     problem = ""
     log = ", ".join(map(str, paths))
@@ -85,10 +135,7 @@ def read_flat(
         connection = duckdb.connect(config={"temp_directory": scratch, **SETTINGS})
         try:
             connection.execute("SET TimeZone = 'UTC'")
-            rows = _complete(_fetch(_sorted_rows(connection, log, paths, names)), log, on_bad)
-            for thread_id, group in groupby(rows, key=lambda row: row[0]):
-                messages = [Message(author, text, sent_at, m_id) for _, author, sent_at, text, m_id, *_ in group]
-                yield Thread(thread_id, messages)
+            yield from rows_of(log, connection, *_sorted_rows(connection, log, paths, names))
         except duckdb.Error as error:
             is_full = isinstance(error, duckdb.OutOfMemoryException)
             mend = "split the log by thread" if is_full else "is it whole, and what its name says?"
@@ -99,7 +146,10 @@ def read_flat(
         raise DataError(problem)
 
 
-def _sorted_rows(connection: Any, log: str, paths: Sequence[str | os.PathLike[str]], names: Mapping[str, str]) -> Any:
+def _sorted_rows(
+    connection: Any, log: str, paths: Sequence[str | os.PathLike[str]], names: Mapping[str, str]
+) -> tuple[str, Mapping[str, Any]]:
+    """Return what follows SELECT in a query for the rows by thread, time and place, and its parameters."""
     reader = READERS[_suffix(paths[0])]
     parameters = {"path": [glob.escape(str(path)) for path in paths]}
     if reader == "log":
@@ -120,11 +170,10 @@ def _sorted_rows(connection: Any, log: str, paths: Sequence[str | os.PathLike[st
     bad_time = "false"
     if names["sent_at"] in types:
         bad_time = f"{_quoted(names['sent_at'])} IS NOT NULL AND ({values['sent_at']}) IS NULL"
-    query = (
-        f"SELECT {columns}, {bad_time} AS bad_time, row_number() OVER () AS place "  # noqa: S608
-        f"FROM {reader} ORDER BY thread_id, sent_at, place"
-    )
-    return connection.execute(query, parameters)
+    absent = " OR ".join(f"({values[column]}) IS NULL" for column in REQUIRED)
+    problem = f"CASE WHEN {bad_time} THEN {BAD_TIME} WHEN {absent} THEN {ABSENT} ELSE 0 END"
+    rows = f"SELECT {columns}, {problem} AS problem, row_number() OVER () AS place FROM {reader}"  # noqa: S608
+    return f"FROM ({rows}) ORDER BY thread_id, sent_at, place", parameters
 
 
 def _quoted(name: str) -> str:
@@ -159,17 +208,65 @@ def _complete(
     rows: Iterator[tuple[Any, ...]], log: str, on_bad: Callable[[DataError], None] | None
 ) -> Iterator[tuple[Any, ...]]:
     for row in rows:
-        thread_id, author, _, text, _, bad_time, place = row
-        if thread_id is not None and author is not None and text is not None and not bad_time:
+        *_, problem, place = row
+        if problem:
+            _report(log, on_bad, problem, place)
+        else:
             yield row
-            continue
+
+
+def _complete_rows(log: str, on_bad: Callable[[DataError], None] | None, batch: Any) -> Any:
+    """Return the rows of a batch that are complete, having reported the others."""
+    problems = np.asarray(batch.column("problem"))
+    if not problems.any():
+        return batch
+    places = batch.column("place")
+    for i in np.flatnonzero(problems).tolist():
+        _report(log, on_bad, problems[i], places[i])
+    return batch.filter(problems == 0)
+
+
+def _report(log: str, on_bad: Callable[[DataError], None] | None, problem: int, place: object) -> None:
+    what = "thread_id, author or text is missing; every message needs all three"
+    if problem == BAD_TIME:
         what = "sent_at is not a time; use seconds or ISO 8601"
-        if not bad_time:
-            what = "thread_id, author or text is missing; every message needs all three"
-        error = DataError(f"{log}, row {place}: {what}")
-        if on_bad is None:
-            raise error
-        on_bad(error)
+    error = DataError(f"{log}, row {place}: {what}")
+    if on_bad is None:
+        raise error
+    on_bad(error)
+
+
+def _columns(batches: Iterable[Any]) -> Iterator[ThreadColumns]:
+    """Yield the threads of sorted rows, which may go on from one batch to the next."""
+    run_end_encode = _arrow_module("pyarrow.compute").run_end_encode
+    columns = Columns()
+    last: str | None = None
+    for batch in batches:
+        texts, text_offsets = _strings(batch.column("text"))
+        names, name_offsets = _strings(batch.column("author"))
+        runs = run_end_encode(batch.column("thread_id"))
+        start = 0
+        for thread_id, stop in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True):
+            if thread_id != last:
+                if last is not None:
+                    columns.keep(last)
+                    if columns.is_full:
+                        yield columns.take()
+                columns.unpacker.begin()
+                last = thread_id
+            columns.make_room(stop - start, int(text_offsets[stop] - text_offsets[start]))
+            columns.unpacker.add_rows(names, name_offsets, texts, text_offsets, start, stop)
+            start = stop
+    if last is not None:
+        columns.keep(last)
+        yield columns.take()
+
+
+def _strings(array: Any) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return the bytes of an array of large strings end to end, and where each begins and the last one ends."""
+    _, offsets, data = array.buffers()
+    bounds = np.frombuffer(offsets, dtype=np.int64)[array.offset : array.offset + len(array) + 1]
+    return np.frombuffer(data or b"", dtype=np.uint8), bounds
 
 
 def _suffix(path: str | os.PathLike[str]) -> str:
@@ -186,12 +283,16 @@ def _duckdb() -> Any:
     return duckdb
 
 
-def _arrow(log: str, paths: Sequence[str | os.PathLike[str]]) -> Any:
+def _arrow_module(name: str) -> Any:
     try:
-        import pyarrow.dataset
+        return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise MissingExtraError("Arrow files need pyarrow; pip install 'grooming-flag[batch]'") from error
+        raise MissingExtraError("flat logs need pyarrow; pip install 'grooming-flag[batch]'") from error
+
+
+def _arrow(log: str, paths: Sequence[str | os.PathLike[str]]) -> Any:
+    pyarrow, dataset = _arrow_module("pyarrow"), _arrow_module("pyarrow.dataset")
     try:
-        return pyarrow.dataset.dataset([str(path) for path in paths], format="ipc")
+        return dataset.dataset([str(path) for path in paths], format="ipc")
     except (OSError, pyarrow.ArrowException) as error:
         raise DataError(f"{log}: cannot be read as Arrow files ({type(error).__name__})") from error

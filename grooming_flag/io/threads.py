@@ -8,18 +8,18 @@ import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import msgspec
-import numpy as np
 
 from grooming_flag.errors import DataError
-from grooming_flag.io._messages import Unpacker, compiled
+from grooming_flag.io._messages import compiled
+from grooming_flag.io.columns import Columns
 from grooming_flag.io.streams import check_readable, compressed, read_lines, whole_file
 from grooming_flag.records import Identifier, Message, Thread, ThreadColumns
 
-BATCH_BYTES = 1 << 18
 LEAST_MESSAGE = 24  # bytes of the shortest message and what divides it from the next
 
 
@@ -98,12 +98,12 @@ def read_columns(
     DataError
         As `read_threads`.
     """
-    columns = _Columns()
-    for found in _each(paths, columns.parse, on_bad):
-        columns.keep(found)
-        if columns.n_bytes >= BATCH_BYTES:
+    columns = Columns()
+    for found in _each(paths, partial(_read_into, columns), on_bad):
+        columns.keep(found.thread_id)
+        if columns.is_full:
             yield columns.take()
-    if columns.n_bytes:
+    if len(columns):
         yield columns.take()
 
 
@@ -135,69 +135,24 @@ def _each(
 
 
 class _Read(NamedTuple):
-    """A thread whose messages are in the buffers, to be kept or not."""
+    """A thread whose messages have been read, to be kept or not."""
 
     thread_id: str
-    authors: list[str]
-    n_bytes: int
 
 
-class _Columns:
-    """Threads read into buffers."""
-
-    def __init__(self) -> None:
-        self._clear()
-
-    def _clear(self) -> None:
-        self.n_bytes = 0  # of the lines kept
-        self._thread_ids: list[str] = []
-        self._lengths: list[int] = []
-        self._authors: list[list[str]] = []
-        self._text = bytearray()
-        self._offsets = np.zeros(1, dtype=np.int64)
-        self._codes = np.empty(0, dtype=np.int32)
-        self._make_room(2 * BATCH_BYTES)
-
-    def parse(self, line: bytes, place: str) -> _Read:
-        """Read a thread behind those kept; its messages one by one only where they are not as usual."""
-        if self.n_bytes + len(line) > len(self._text):
-            self._make_room(self.n_bytes + 2 * len(line))
-        row = _decode_raw(line) if compiled and _is_utf8(line) else None
-        authors = self._unpacker.read(bytes(row.messages)) if row else None
-        if row and authors:
-            return _Read(row.thread_id, authors, len(line))
-        thread = _parse(line, place)
-        codes: dict[str, int] = {}
-        for message in thread.messages:
-            codes.setdefault(message.author, len(codes))
-        texts = [message.text.encode("utf-8", "surrogatepass") for message in thread.messages]
-        self._unpacker.put(texts, [codes[message.author] for message in thread.messages])
-        return _Read(thread.thread_id, list(codes), len(line))
-
-    def keep(self, thread: _Read) -> None:
-        """Keep the thread that was read last."""
-        self.n_bytes += thread.n_bytes
-        self._thread_ids.append(thread.thread_id)
-        self._lengths.append(self._unpacker.keep())
-        self._authors.append(thread.authors)
-
-    def take(self) -> ThreadColumns:
-        """Return the threads that were kept, and let go of them."""
-        n = sum(self._lengths)
-        columns = ThreadColumns(
-            self._thread_ids, self._lengths, self._authors, self._codes[:n], self._text, self._offsets[: n + 1]
-        )
-        self._clear()
-        return columns
-
-    def _make_room(self, size: int) -> None:
-        n = sum(self._lengths)
-        text, offsets = bytearray(size), np.empty(size // LEAST_MESSAGE + 2, dtype=np.int64)
-        codes = np.empty(len(offsets), dtype=np.int32)
-        text[: self._offsets[n]] = self._text[: self._offsets[n]]
-        offsets[: n + 1], codes[:n] = self._offsets[: n + 1], self._codes[:n]
-        self._text, self._offsets, self._codes = text, offsets, codes
-        self._unpacker = Unpacker(text, offsets, codes, n)
+def _read_into(columns: Columns, line: bytes, place: str) -> _Read:
+    """Read a thread into the columns; its messages one by one only where they are not as usual."""
+    unpacker = columns.unpacker
+    unpacker.begin()
+    columns.make_room(len(line) // LEAST_MESSAGE + 1, len(line))
+    row = _decode_raw(line) if compiled and _is_utf8(line) else None
+    if row and unpacker.read(bytes(row.messages)):
+        return _Read(row.thread_id)
+    thread = _parse(line, place)
+    unpacker.begin()
+    for message in thread.messages:
+        unpacker.add(message.author.encode("utf-8", "surrogatepass"), message.text.encode("utf-8", "surrogatepass"))
+    return _Read(thread.thread_id)
 
 
 def read_sources(paths: Sequence[str | os.PathLike[str]]) -> dict[str, list[Thread]]:

@@ -1,0 +1,82 @@
+"""Threads read into columns, some hundred at a time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from grooming_flag.io._messages import Unpacker
+from grooming_flag.records import ThreadColumns
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+BATCH_BYTES = 1 << 17  # of text
+
+
+class Columns:
+    """Buffers that threads are read into, one after the other; see `Unpacker`.
+
+    Attributes
+    ----------
+    unpacker : Unpacker
+        Reads a thread. Ask for room first.
+    """
+
+    _thread_ids: list[str]
+    _lengths: list[int]
+    _authors: list[list[str]]
+    _text: bytearray
+    _offsets: NDArray[np.int64]
+    _codes: NDArray[np.int32]
+
+    def __init__(self) -> None:
+        self.unpacker = Unpacker()
+        self._clear()
+
+    def __len__(self) -> int:
+        """Return how many threads there are."""
+        return len(self._thread_ids)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there is enough for a batch."""
+        return self.unpacker.used()[1] >= BATCH_BYTES or len(self) >= BATCH_BYTES >> 8
+
+    def make_room(self, n_messages: int, n_bytes: int) -> None:
+        """Make room for so many more messages with so much text, in UTF-8, in all."""
+        n, end = self.unpacker.used()
+        if n + n_messages < len(self._codes) and end + n_bytes <= len(self._text):
+            return
+        text = bytearray(max(2 * BATCH_BYTES, end + 2 * n_bytes))
+        offsets = np.zeros(max(BATCH_BYTES >> 3, n + 2 * n_messages + 1) + 1, dtype=np.int64)
+        codes = np.empty(len(offsets), dtype=np.int32)
+        text[:end] = self._text[:end]
+        offsets[: n + 1], codes[:n] = self._offsets[: n + 1], self._codes[:n]
+        self._text, self._offsets, self._codes = text, offsets, codes
+        self.unpacker.use(text, offsets, codes)
+
+    def keep(self, thread_id: str) -> None:
+        """Keep the thread that was read last."""
+        length, authors = self.unpacker.keep()
+        self._thread_ids.append(thread_id)
+        self._lengths.append(length)
+        self._authors.append(authors)
+
+    def take(self) -> ThreadColumns:
+        """Return the threads that were kept, and begin anew."""
+        n = sum(self._lengths)
+        columns = ThreadColumns(
+            self._thread_ids, self._lengths, self._authors, self._codes[:n], self._text, self._offsets[: n + 1]
+        )
+        self._clear()
+        return columns
+
+    def _clear(self) -> None:
+        self._thread_ids, self._lengths, self._authors = [], [], []
+        self._text = bytearray()
+        self._offsets = np.zeros(1, dtype=np.int64)
+        self._codes = np.empty(0, dtype=np.int32)
+        self.unpacker.forget()
+        self.make_room(0, 0)
