@@ -224,6 +224,12 @@ def _tensors(model: Model) -> dict[str, np.ndarray[Any, Any]]:
     return tensors
 
 
+def digest(model: Model) -> str:
+    """Return a SHA-256 of all of a model that its answers depend on."""
+    parts = (msgspec.json.encode(_config(model)), model.weights.tobytes(), model.tactics.weights.tobytes())
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
+
+
 def _tactics(config: _Config, tensors: dict[str, np.ndarray[Any, Any]]) -> Tactics:
     if not config.tactics:
         return Tactics.none()

@@ -8,27 +8,47 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain, islice
 from time import perf_counter
+from typing import Any
 
+from grooming_flag.artifact import digest
 from grooming_flag.errors import DataError
+from grooming_flag.io.columns import without_first
 from grooming_flag.io.flat import is_flat, read_flat, read_flat_columns
 from grooming_flag.io.scores import encode_row, evidence_rows, score_row, score_writer
-from grooming_flag.io.streams import check_not_input, whole_file
+from grooming_flag.io.shards import Shard, ShardFolder
+from grooming_flag.io.streams import check_not_input, check_readable, whole_file
 from grooming_flag.io.threads import read_columns, read_threads
 from grooming_flag.model import Model
+from grooming_flag.policy import resolve
 from grooming_flag.records import Assessment, Thread
+
+Answer = tuple[Thread | None, Assessment]
+SHARD_THREADS = 50_000
 
 
 @dataclass(slots=True)
 class Summary:
-    """Counts of a run so far; `seconds` is wall time, `bad` the lines that were set aside."""
+    """Counts of a run so far; `seconds` is wall time, `bad` the lines that were set aside.
+
+    Of all messages `scored_before` were scored by a run that was interrupted, whose counts are in these.
+    """
 
     threads: int = 0
     messages: int = 0
     flagged: int = 0
     abstained: int = 0
     bad: int = 0
+    scored_before: int = 0
     seconds: float = 0.0
+
+    def add(self, shard: Shard) -> None:
+        """Count what a shard holds."""
+        self.threads += shard.threads
+        self.messages += shard.messages
+        self.flagged += shard.flagged
+        self.abstained += shard.abstained
 
 
 def assessed(
@@ -55,19 +75,22 @@ def score_files(
     evidence: int = 0,
     n_jobs: int = 1,
     columns: Mapping[str, str] | None = None,
+    only_flagged: bool = False,
     bad_lines: str | os.PathLike[str] | None = None,
     progress: Callable[[Summary], None] | None = None,
 ) -> Summary:
     """Score the threads of files in constant memory; write one row a thread, in order.
 
-    The output takes its name only when it is complete.
+    A file takes its name only when it is complete. A folder fills with shards, and a run that was interrupted, however
+    that happened, goes on after the last whole one: the same call again ends with the same bytes.
 
     Parameters
     ----------
     inputs : sequence of path
         Threads, or the files of one flat log.
     output : path
-        ``-`` for standard output.
+        A file, ``-`` for standard output, or a folder, whose name ends in a slash. JSON lines, or Parquet if the name
+        ends in .parquet.
     model : Model
     at : str or float
         Operating point or threshold.
@@ -77,6 +100,8 @@ def score_files(
         Threads of execution.
     columns : mapping of str to str, optional
         Names that flat logs use for the columns of messages.
+    only_flagged : bool
+        Write the rows of flagged threads alone.
     bad_lines : path, optional
         Where to write what is wrong with lines that cannot be used, which are left out. By default the first such
         line is an error.
@@ -86,13 +111,44 @@ def score_files(
     Raises
     ------
     DataError
-        If an input cannot be used, or the output is one of the inputs.
+        If an input cannot be used, the output is one of the inputs or cannot be written, or the folder holds other
+        files or scores.
     """
     check_not_input((output, bad_lines), inputs)
     start = perf_counter()
     summary = Summary()
+
+    def write_all(
+        answers: Iterable[Answer], write: Callable[[Mapping[str, Any]], None], *counts: Summary | Shard
+    ) -> None:
+        for thread, assessment in answers:
+            if assessment.flagged or not only_flagged:
+                row = score_row(assessment)
+                if evidence and thread:
+                    row["evidence"] = evidence_rows(model.explain(thread), evidence)
+                write(row)
+            for count in (summary, *counts):
+                count.threads += 1
+                count.messages += assessment.n_messages
+                count.flagged += assessment.flagged
+                count.abstained += assessment.abstained
+            if progress is not None and summary.threads % 1000 == 0:
+                summary.seconds = perf_counter() - start
+                progress(summary)
+
     with ExitStack() as files:
-        write = files.enter_context(score_writer(output))
+        folder = None
+        if str(output).endswith("/"):
+            settings = _settings(inputs, model, at, evidence, columns, only_flagged, bad_lines is not None)
+            folder = ShardFolder(
+                output, settings, ".parquet" if str(output).rstrip("/").endswith(".parquet") else ".jsonl"
+            )
+            for shard in folder.manifest.shards:
+                summary.add(shard)
+            summary.scored_before = summary.messages
+            if folder.manifest.complete:
+                summary.bad = folder.manifest.bad
+                return summary
         on_bad = None
         if bad_lines is not None:
             bad = files.enter_context(whole_file(bad_lines))
@@ -101,28 +157,66 @@ def score_files(
                 summary.bad += 1
                 bad.write(encode_row({"error": str(error)}))
 
-        flat = _are_flat(inputs, columns)
-        answers: Iterable[tuple[Thread | None, Assessment]]
-        if evidence or model.segment_rule.max_gap is not None:
-            read = partial(read_flat, columns=columns) if flat else read_threads
-            answers = assessed(model, read(*inputs, on_bad=on_bad), at, n_jobs)
+        answers = _answers(inputs, model, at, evidence, n_jobs, columns, on_bad, summary.threads)
+        if folder is None:
+            write_all(answers, files.enter_context(score_writer(output)))
         else:
-            read_batches = partial(read_flat_columns, columns=columns) if flat else read_columns
-            answers = ((None, a) for a in model.assess_columns(read_batches(*inputs, on_bad=on_bad), at, n_jobs))
-        for thread, assessment in answers:
-            row = score_row(assessment)
-            if evidence and thread:
-                row["evidence"] = evidence_rows(model.explain(thread), evidence)
-            write(row)
-            summary.threads += 1
-            summary.messages += assessment.n_messages
-            summary.flagged += assessment.flagged
-            summary.abstained += assessment.abstained
-            if progress is not None and summary.threads % 1000 == 0:
-                summary.seconds = perf_counter() - start
-                progress(summary)
+            for first in answers:
+                with folder.shard() as (shard, write):
+                    write_all(chain([first], islice(answers, SHARD_THREADS - 1)), write, shard)
+            folder.finish(summary.bad)
     summary.seconds = perf_counter() - start
     return summary
+
+
+def _answers(
+    inputs: Sequence[str | os.PathLike[str]],
+    model: Model,
+    at: str | float,
+    evidence: int,
+    n_jobs: int,
+    columns: Mapping[str, str] | None,
+    on_bad: Callable[[DataError], None] | None,
+    n_skipped: int,
+) -> Iterator[Answer]:
+    """Yield the answers after the first ones, with the threads where evidence is wanted."""
+    flat = _are_flat(inputs, columns)
+    if evidence or model.segment_rule.max_gap is not None:
+        read = partial(read_flat, columns=columns) if flat else read_threads
+        yield from assessed(model, islice(read(*inputs, on_bad=on_bad), n_skipped, None), at, n_jobs)
+    else:
+        read_batches = partial(read_flat_columns, columns=columns) if flat else read_columns
+        batches = without_first(read_batches(*inputs, on_bad=on_bad), n_skipped)
+        for assessment in model.assess_columns(batches, at, n_jobs):
+            yield None, assessment
+
+
+def _settings(
+    inputs: Sequence[str | os.PathLike[str]],
+    model: Model,
+    at: str | float,
+    evidence: int,
+    columns: Mapping[str, str] | None,
+    only_flagged: bool,
+    skips_bad: bool,
+) -> dict[str, Any]:
+    """Return all that the rows depend on, without which a run must not go on where another one stopped."""
+    files = []
+    for path in inputs:
+        check_readable(path)
+        if str(path) == "-":
+            raise DataError("standard input cannot be read again after an interruption; score it into a file")
+        found = os.stat(path)
+        files.append([str(path), found.st_size, found.st_mtime_ns])
+    point = resolve(at, model.operating_points)
+    return {
+        "input": files,
+        "columns": dict(columns or {}),
+        "model": [model.name, digest(model)],
+        "operating point": [point.name, point.threshold],
+        "evidence": evidence,
+        "choice of rows": ["flagged" if only_flagged else "all", "without bad lines" if skips_bad else "no bad lines"],
+    }
 
 
 def _are_flat(inputs: Sequence[str | os.PathLike[str]], columns: Mapping[str, str] | None) -> bool:

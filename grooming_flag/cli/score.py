@@ -18,7 +18,9 @@ def score(
     inputs: Annotated[
         list[str], typer.Argument(metavar="INPUT...", help="Threads (.jsonl, .gz, .zst or -), or one flat log.")
     ],
-    output: Annotated[str, typer.Option("--output", "-o", help="Score file: JSON lines (- is stdout) or .parquet.")],
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="Score file: JSON lines (- is stdout) or .parquet; or a FOLDER/.")
+    ],
     model: ModelFolder = None,
     at: Annotated[str | None, typer.Option(help="Operating point of the model. [default: balanced]")] = None,
     threshold: Annotated[float | None, typer.Option(min=0.0, max=1.0, help="Flag at this probability instead.")] = None,
@@ -30,11 +32,15 @@ def score(
         ),
     ] = "",
     jobs: Annotated[int, typer.Option(min=1, help="Threads of execution.")] = 1,
+    only_flagged: Annotated[bool, typer.Option("--only-flagged", help="Write flagged threads alone.")] = False,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave unusable lines out; list them in OUTPUT.bad.jsonl.")
     ] = False,
 ) -> None:
-    """Score threads. A flag asks a person to look; it is no finding about anyone."""
+    """Score threads. A flag asks a person to look; it is no finding about anyone.
+
+    Into a FOLDER/ scores go in parts: a run that was interrupted goes on where it stopped when it is started again.
+    """
     if not output:
         raise typer.BadParameter("name a file, or - for stdout", param_hint="--output")
     if skip_bad and output == "-":
@@ -45,7 +51,7 @@ def score(
     mapping = _mapping(columns)
     loaded = load_model(model)
     check_point(loaded, at)
-    bad_lines = Path(f"{output}.bad.jsonl") if skip_bad else None
+    bad_lines = Path(f"{output.rstrip('/')}.bad.jsonl") if skip_bad else None
     shown = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*shown, console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task("scoring")
@@ -61,11 +67,12 @@ def score(
             evidence=evidence,
             n_jobs=jobs,
             columns=mapping,
+            only_flagged=only_flagged,
             bad_lines=bad_lines,
             progress=show,
         )
     point = f"threshold {threshold:g}" if threshold is not None else f"operating point {at or 'balanced'}"
-    rate = summary.messages / max(summary.seconds, 1e-9)
+    rate = (summary.messages - summary.scored_before) / max(summary.seconds, 1e-9)
     lines = [
         f"{summary.threads:,} threads with {summary.messages:,} messages in {summary.seconds:.1f} s, "
         f"{rate:,.0f} messages a second",
@@ -73,8 +80,10 @@ def score(
         f"{summary.abstained:,} with too little text for a probability",
         f"scores by {loaded.name} in {output}",
     ]
+    if summary.scored_before:
+        lines.insert(1, f"of these {summary.scored_before:,} messages scored by a run before this one")
     if bad_lines is not None:
-        lines.insert(2, f"{summary.bad:,} lines set aside, listed in {bad_lines}")
+        lines.insert(-1, f"{summary.bad:,} lines set aside, listed in {bad_lines}")
     err.print("\n".join(lines), markup=False)
 
 

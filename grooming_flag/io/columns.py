@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +15,26 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BATCH_BYTES = 1 << 17  # of text
+
+
+def without_first(batches: Iterable[ThreadColumns], n: int) -> Iterator[ThreadColumns]:
+    """Yield the batches without their first `n` threads."""
+    for batch in batches:
+        if n >= len(batch.thread_ids):
+            n -= len(batch.thread_ids)
+            continue
+        if n:
+            first = sum(batch.lengths[:n])
+            batch = replace(
+                batch,
+                thread_ids=batch.thread_ids[n:],
+                lengths=batch.lengths[n:],
+                authors=batch.authors[n:],
+                codes=batch.codes[first:],
+                offsets=batch.offsets[first:],
+            )
+            n = 0
+        yield batch
 
 
 class Columns:

@@ -119,7 +119,7 @@ def _open(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     if str(path) == "-":
         yield sys.stdin.buffer
         return
-    with open(path, "rb", buffering=CHUNK) as raw:
+    with open(path, "rb", buffering=CHUNK >> 2) as raw:
         if str(path).endswith(".gz"):
             yield gzip.GzipFile(fileobj=raw)  # type: ignore[misc]
         elif str(path).endswith(".zst"):
@@ -160,8 +160,10 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         if target.exists():
             scratch.chmod(stat.S_IMODE(target.stat().st_mode))
         scratch.replace(target)
-    except BaseException:
+    except BaseException as error:
         scratch.unlink()
+        if isinstance(error, OSError):  # the disk is full, say
+            raise DataError(f"{path}: cannot be written: {error.strerror}") from error
         raise
 
 

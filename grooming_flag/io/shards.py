@@ -1,0 +1,122 @@
+"""A folder of score files: shards that are whole or not there, and a manifest that says which of them are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from grooming_flag.errors import DataError
+from grooming_flag.io.scores import score_writer
+from grooming_flag.io.streams import whole_file
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+
+
+class Shard(msgspec.Struct):
+    """A score file of the folder and what was counted as it was written."""
+
+    file: str
+    size: int
+    threads: int
+    messages: int
+    flagged: int
+    abstained: int
+
+
+class Manifest(msgspec.Struct):
+    """What a folder is to hold, and what it does.
+
+    Attributes
+    ----------
+    settings : dict
+        Whatever the scores depend on: the same settings give the same shards.
+    complete : bool
+        Whether all threads are in the shards.
+    bad : int
+        How many lines were set aside, when it is complete.
+    """
+
+    format: int
+    settings: dict[str, Any]
+    shards: list[Shard] = []
+    complete: bool = False
+    bad: int = 0
+
+
+class ShardFolder:
+    """The score files of one run, which goes on where it was interrupted.
+
+    Parameters
+    ----------
+    folder : path
+        Made if it is not there.
+    settings : mapping
+        Plain values; see `Manifest`.
+    suffix : str
+        ``.jsonl`` or ``.parquet``.
+
+    Raises
+    ------
+    DataError
+        If the folder holds scores of other settings, or anything else.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], settings: Mapping[str, Any], suffix: str) -> None:
+        self.folder = Path(folder)
+        self._suffix = suffix
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for scratch in self.folder.glob(".*.partial"):  # of a run that was killed
+                scratch.unlink()
+            self.manifest = self._read(msgspec.to_builtins(dict(settings)))
+        except OSError as error:
+            raise DataError(f"{folder}: cannot be written: {error.strerror}") from error
+
+    def _read(self, settings: dict[str, Any]) -> Manifest:
+        path = self.folder / MANIFEST
+        if not path.exists():
+            if any(path.suffix != self._suffix for path in self.folder.iterdir()):
+                raise DataError(f"{self.folder}: holds other files; name a new folder for the scores")
+            return Manifest(FORMAT, settings)
+        try:
+            manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            raise DataError(f"{path}: is not a manifest of scores; name a new folder") from None
+        found = {"format": manifest.format, **manifest.settings}
+        other = sorted(key for key, value in {"format": FORMAT, **settings}.items() if found.get(key) != value)
+        if other:
+            raise DataError(
+                f"{self.folder}: holds scores of another {', '.join(other)}; name a new folder, or delete it"
+            )
+        for shard in manifest.shards:
+            file = self.folder / shard.file
+            if not file.is_file() or file.stat().st_size != shard.size:
+                raise DataError(f"{file}: is not as it was written; delete {self.folder} and score again")
+        return manifest
+
+    @contextmanager
+    def shard(self) -> Iterator[tuple[Shard, Callable[[Mapping[str, Any]], None]]]:
+        """Give the next shard, to count in, and a function that writes one row; when all is written, it is noted."""
+        shard = Shard(f"part-{len(self.manifest.shards):05}{self._suffix}", 0, 0, 0, 0, 0)
+        path = self.folder / shard.file
+        with score_writer(path) as write:
+            yield shard, write
+        shard.size = path.stat().st_size
+        self.manifest.shards.append(shard)
+        self._write()
+
+    def finish(self, bad: int) -> None:
+        """Note that all is there, and how many lines were set aside."""
+        self.manifest.complete = True
+        self.manifest.bad = bad
+        self._write()
+
+    def _write(self) -> None:
+        with whole_file(self.folder / MANIFEST) as out:
+            out.write(msgspec.json.format(msgspec.json.encode(self.manifest), indent=1) + b"\n")
