@@ -15,7 +15,7 @@ from typing import Any
 from grooming_flag.artifact import digest
 from grooming_flag.errors import DataError
 from grooming_flag.io.columns import without_first
-from grooming_flag.io.flat import is_flat, read_flat, read_flat_columns
+from grooming_flag.io.flat import MEMORY, is_flat, read_flat, read_flat_columns
 from grooming_flag.io.scores import encode_row, evidence_rows, score_row, score_writer
 from grooming_flag.io.shards import Shard, ShardFolder
 from grooming_flag.io.streams import check_not_input, check_readable, whole_file
@@ -75,6 +75,7 @@ def score_files(
     evidence: int = 0,
     n_jobs: int = 1,
     columns: Mapping[str, str] | None = None,
+    memory: str = MEMORY,
     only_flagged: bool = False,
     bad_lines: str | os.PathLike[str] | None = None,
     progress: Callable[[Summary], None] | None = None,
@@ -100,6 +101,8 @@ def score_files(
         Threads of execution.
     columns : mapping of str to str, optional
         Names that flat logs use for the columns of messages.
+    memory : str
+        What sorting a flat log may take of it, such as ``4GB``.
     only_flagged : bool
         Write the rows of flagged threads alone.
     bad_lines : path, optional
@@ -157,7 +160,7 @@ def score_files(
                 summary.bad += 1
                 bad.write(encode_row({"error": str(error)}))
 
-        answers = _answers(inputs, model, at, evidence, n_jobs, columns, on_bad, summary.threads)
+        answers = _answers(inputs, model, at, evidence, n_jobs, columns, memory, on_bad, summary.threads)
         if folder is None:
             write_all(answers, files.enter_context(score_writer(output)))
         else:
@@ -176,16 +179,17 @@ def _answers(
     evidence: int,
     n_jobs: int,
     columns: Mapping[str, str] | None,
+    memory: str,
     on_bad: Callable[[DataError], None] | None,
     n_skipped: int,
 ) -> Iterator[Answer]:
     """Yield the answers after the first ones, with the threads where evidence is wanted."""
     flat = _are_flat(inputs, columns)
     if evidence or model.segment_rule.max_gap is not None:
-        read = partial(read_flat, columns=columns) if flat else read_threads
+        read = partial(read_flat, columns=columns, memory=memory) if flat else read_threads
         yield from assessed(model, islice(read(*inputs, on_bad=on_bad), n_skipped, None), at, n_jobs)
     else:
-        read_batches = partial(read_flat_columns, columns=columns) if flat else read_columns
+        read_batches = partial(read_flat_columns, columns=columns, memory=memory) if flat else read_columns
         batches = without_first(read_batches(*inputs, on_bad=on_bad), n_skipped)
         for assessment in model.assess_columns(batches, at, n_jobs):
             yield None, assessment

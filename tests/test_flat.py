@@ -8,6 +8,7 @@ import json
 import random
 import re
 import traceback
+import zlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 from builders import bare, threads_of
+from cli import run
 
 import grooming_flag as gf
 from grooming_flag.batch import score_files
@@ -22,7 +24,7 @@ from grooming_flag.io import columns, flat
 from grooming_flag.io.flat import is_flat
 
 pa = pytest.importorskip("pyarrow", reason="the extra 'batch' is not installed")
-pytest.importorskip("duckdb", reason="the extra 'batch' is not installed")
+duckdb = pytest.importorskip("duckdb", reason="the extra 'batch' is not installed")
 feather = pytest.importorskip("pyarrow.feather")
 parquet = pytest.importorskip("pyarrow.parquet")
 
@@ -235,3 +237,25 @@ def test_a_time_without_a_zone_is_utc_and_what_is_no_time_is_an_error(tmp_path: 
     with pytest.raises(gf.DataError, match="row 2: sent_at is not a time") as caught:
         list(read_flat(write(tmp_path / f"bad.{suffix}", [row, {**row, "sent_at": "teatime"}])))
     assert CANARY not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("memory", ["", "0MB", "2", "2TB", "lots", "-1GB", "1.5GB"])
+def test_a_size_of_memory_that_makes_no_sense_is_wrong_usage(tmp_path: Path, memory: str) -> None:
+    path = write(tmp_path / "log.csv", rows_of(THREADS))
+    ran = run("score", path, "-o", tmp_path / "scores.jsonl", "--memory", memory)
+    assert ran.status == 2
+    assert "--memory" in ran.err
+    assert not (tmp_path / "scores.jsonl").exists()
+
+
+def test_a_log_larger_than_the_memory_for_it_gives_the_same_threads(tmp_path: Path) -> None:
+    path = tmp_path / "log.parquet"
+    rows = """SELECT 't' || (i * 7919 % 5003) AS thread_id, 'a' || (i % 3) AS author, i AS sent_at,
+              repeat(md5(i::VARCHAR), 6) AS text FROM range(1000000) r(i)"""  # 200 MB and more
+    duckdb.execute(f"COPY ({rows}) TO '{path}' (FORMAT parquet)")
+    found = {}
+    for memory in ("120MB", "2GB"):
+        batches = flat.read_flat_columns(path, memory=memory)
+        found[memory] = [(b.thread_ids, b.lengths, zlib.crc32(b.text[: b.offsets[-1]])) for b in batches]
+    assert found["120MB"] == found["2GB"]
+    assert sum(sum(lengths) for _, lengths, _ in found["2GB"]) == 1_000_000

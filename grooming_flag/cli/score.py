@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from grooming_flag.artifact import load_model
 from grooming_flag.batch import Summary, score_files
 from grooming_flag.cli.options import ModelFolder, check_point, chosen_point, err
-from grooming_flag.io.flat import COLUMNS
+from grooming_flag.io.flat import COLUMNS, MEMORY
 
 
 def score(
@@ -32,6 +33,9 @@ def score(
         ),
     ] = "",
     jobs: Annotated[int, typer.Option(min=1, help="Threads of execution.")] = 1,
+    memory: Annotated[
+        str, typer.Option(metavar="SIZE", help="What sorting a flat log may take of it; the rest is on disk.")
+    ] = MEMORY,
     only_flagged: Annotated[bool, typer.Option("--only-flagged", help="Write flagged threads alone.")] = False,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave unusable lines out; list them in OUTPUT.bad.jsonl.")
@@ -47,6 +51,8 @@ def score(
         raise typer.BadParameter(
             "needs a file as --output, beside which it lists the bad lines", param_hint="--skip-bad"
         )
+    if not re.fullmatch(r"[1-9][0-9]*(MB|GB|MiB|GiB)", memory):
+        raise typer.BadParameter("write a size such as 1200MB or 4GiB", param_hint="--memory")
     chosen = chosen_point(at, threshold)
     mapping = _mapping(columns)
     loaded = load_model(model)
@@ -67,6 +73,7 @@ def score(
             evidence=evidence,
             n_jobs=jobs,
             columns=mapping,
+            memory=memory,
             only_flagged=only_flagged,
             bad_lines=bad_lines,
             progress=show,

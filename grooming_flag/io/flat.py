@@ -36,8 +36,8 @@ READERS = {
 }
 ROWS = 10_000
 ABSENT, BAD_TIME = 1, 2  # what is wrong with a row
+MEMORY = "1200MB"
 SETTINGS = {
-    "memory_limit": "2GB",
     "threads": 2,
     "autoinstall_known_extensions": False,  # nothing is ever fetched
     "autoload_known_extensions": False,
@@ -60,6 +60,7 @@ def is_flat(path: str | os.PathLike[str]) -> bool:
 def read_flat(
     *paths: str | os.PathLike[str],
     columns: Mapping[str, str] | None = None,
+    memory: str = MEMORY,
     on_bad: Callable[[DataError], None] | None = None,
 ) -> Iterator[Thread]:
     """Yield the threads of a flat log, ordered by id; the rows of a thread may lie anywhere in its files.
@@ -73,6 +74,8 @@ def read_flat(
         .zst.
     columns : mapping of str to str, optional
         Names that the log uses for `thread_id`, `author`, `sent_at`, `text` and `message_id`.
+    memory : str
+        What sorting may take of it, such as ``4GB``; the rest is sorted on disk.
     on_bad : callable, optional
         Gets the error of each row without thread, author or text, which is then left out. By default it is raised.
 
@@ -90,12 +93,13 @@ def read_flat(
         for thread_id, group in groupby(rows, key=lambda row: row[0]):
             yield Thread(thread_id, [Message(author, text, at, m_id) for _, author, at, text, m_id, *_ in group])
 
-    return _read(paths, columns, threads)
+    return _read(paths, columns, memory, threads)
 
 
 def read_flat_columns(
     *paths: str | os.PathLike[str],
     columns: Mapping[str, str] | None = None,
+    memory: str = MEMORY,
     on_bad: Callable[[DataError], None] | None = None,
 ) -> Iterator[ThreadColumns]:
     """Yield what `read_flat` does as columns, some hundred threads at a time and several times faster.
@@ -114,12 +118,13 @@ def read_flat_columns(
         relation = connection.sql(f"SELECT thread_id, author, text, problem, place {query}", params=parameters)
         return _columns(map(partial(_complete_rows, log, on_bad), relation.to_arrow_reader(ROWS)))
 
-    return _read(paths, columns, batches)
+    return _read(paths, columns, memory, batches)
 
 
 def _read(
     paths: Sequence[str | os.PathLike[str]],
     columns: Mapping[str, str] | None,
+    memory: str,
     rows_of: Callable[[str, Any, str, Mapping[str, Any]], Iterator[Read]],
 ) -> Iterator[Read]:
     """Yield what is made of the sorted rows of a log, given its name, a connection, and a query and its parameters."""
@@ -132,13 +137,15 @@ def _read(
         check_readable(path)
     names = {**dict(zip(COLUMNS, COLUMNS, strict=True)), **(columns or {})}
     with tempfile.TemporaryDirectory(prefix="grooming_flag-") as scratch:
-        connection = duckdb.connect(config={"temp_directory": scratch, **SETTINGS})
+        connection = duckdb.connect(config={"temp_directory": scratch, "memory_limit": memory, **SETTINGS})
         try:
             connection.execute("SET TimeZone = 'UTC'")
             yield from rows_of(log, connection, *_sorted_rows(connection, log, paths, names))
         except duckdb.Error as error:
             is_full = isinstance(error, duckdb.OutOfMemoryException)
-            mend = "split the log by thread" if is_full else "is it whole, and what its name says?"
+            mend = (
+                "give it more memory, or split the log by thread" if is_full else "is it whole, and what its name says?"
+            )
             problem = f"{log}: DuckDB cannot read it ({type(error).__name__}); {mend}"
         finally:
             connection.close()
