@@ -17,6 +17,7 @@ import os
 import pickle
 import platform
 import random
+import re
 import resource
 import runpy
 import shutil
@@ -36,6 +37,7 @@ BUCKETS = 2**18
 BATCH_THREADS = 256  # scikit-learn's documents a call
 SINGLE_MESSAGES = 5_000  # at most, one at a time
 FIT_MESSAGES = 20_000
+COUNTED_MESSAGES = 10_000
 IMPORTS = 7
 HEAVY = ("sklearn", "scipy", "pandas", "pyarrow")
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -88,6 +90,7 @@ class Result:
     message_rate: float | None = None
     file_rate: float | None = None
     kernel_rate: float | None = None
+    instructions: float | None = None
     ready_ms: float | None = None
     peak_mb: float | None = None
     heavy: list[str] = field(default_factory=list)
@@ -110,6 +113,7 @@ ROWS = (
     Row("message_rate", "one message at a time, messages/s", True),
     Row("file_rate", "file to file, messages/s", True),
     Row("kernel_rate", "kernel alone, messages/s", True),
+    Row("instructions", "kernel alone, instructions a message", False),
     Row("import_median_ms", f"import, median of {IMPORTS}, ms", False),
     Row("import_best_ms", f"import, best of {IMPORTS}, ms", False),
     Row("ready_ms", "process start to first score, ms", False),
@@ -187,7 +191,7 @@ def kernel_alone(threads: list[Any]) -> Callable[[], None]:
         for batch in batches(threads)
     ]
     scanner = model.extractor.scanner(model.weights)
-    scanner.sums(packed[0])  # the first call sets the kernel up
+    scanner.sums(pack_by_author([]))  # the first call sets the kernel up
 
     def scan() -> None:
         for buffers in packed:
@@ -414,6 +418,22 @@ def import_times(folder: Path, system: str) -> tuple[float, float] | tuple[None,
     return statistics.median(times), min(times)
 
 
+def count_instructions(folder: Path) -> float | None:
+    """Return the instructions of a scan, a message, as valgrind counts them: a figure without noise."""
+    if not shutil.which("valgrind"):
+        return None
+    log, counts = folder / "counted.jsonl", folder / "callgrind.out"
+    messages = sum(map(len, read_texts(log)))
+    options = ["--tool=callgrind", f"--callgrind-out-file={counts}"]
+    command = ["valgrind", "-q", *options, sys.executable, __file__, "scan", str(log)]
+    subprocess.run(command, check=True, capture_output=True)
+    table = subprocess.run(
+        ["callgrind_annotate", "--threshold=100", counts], check=True, capture_output=True, text=True
+    )
+    of_kernel = re.findall(r"^ *([\d,]+) .*Scanner.*$", table.stdout, re.MULTILINE)
+    return sum(int(count.replace(",", "")) for count in of_kernel) / messages
+
+
 def run_worker(folder: Path, system: str, n_messages: int, repeats: int) -> Result:
     job = Job(system, str(folder), n_messages, repeats, time.time())
     answer = run_python(folder, __file__, "worker", json.dumps(asdict(job)))
@@ -443,12 +463,15 @@ def run_all(systems: list[str], n_messages: int, rounds: int, repeats: int, say:
             write(folder / f"{sample}.jsonl", sample, SEED)
         write(folder / "fit.jsonl", FIT_MESSAGES, SEED + 1)
         run_python(folder, __file__, "fit", name, *systems)
+        write(folder / "counted.jsonl", COUNTED_MESSAGES, SEED)
+        instructions = {"compiled": count_instructions(folder)} if "compiled" in systems else {}
         imports = {system: import_times(folder, system) for system in systems}
         for number, system in itertools.product(range(rounds), systems):
             say(f"round {number + 1} of {rounds}: {SYSTEMS[system].title}")
             result = run_worker(folder, system, samples[system], repeats)
             median, best = imports[system]
-            results[system].append(replace(result, import_median_ms=median, import_best_ms=best))
+            result = replace(result, import_median_ms=median, import_best_ms=best)
+            results[system].append(replace(result, instructions=instructions.get(system)))
     return [best_of(results[system]) for system in systems]
 
 
@@ -521,6 +544,8 @@ def main() -> None:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["worker"]:
         sys.stdout.write(json.dumps(asdict(measure(Job(**json.loads(sys.argv[2]))))) + "\n")
+    elif sys.argv[1:2] == ["scan"]:
+        kernel_alone(ours(interpreted=False).read(Path(sys.argv[2])))()
     elif sys.argv[1:2] == ["fit"]:
         fit_peers(Path(sys.argv[2]), sys.argv[3:])
     else:
