@@ -416,11 +416,15 @@ class Scanner:
     @cython.nogil
     @cython.exceptval(check=False)
     def _easy_words(self, i: cython.Py_ssize_t, stop: cython.Py_ssize_t) -> cython.Py_ssize_t:
-        """Add words of ASCII letters between spaces, up to what is not so easy; return where that begins."""
+        """Add words of ASCII letters between spaces, up to what is not so easy; return where that begins.
+
+        Each letter puts the n-gram that ends with it in the buffer. The first two end none: theirs take the place of
+        the last feature before, which is put back, and of the word itself, which is known at its end.
+        """
         begin: cython.Py_ssize_t
         limit: cython.Py_ssize_t
         k: cython.Py_ssize_t  # two less than where the buckets of the word begin
-        n: cython.Py_ssize_t
+        n: cython.Py_ssize_t  # letters of the word
         unit: cython.ushort
         last: cython.ushort
         kept: cython.uint
