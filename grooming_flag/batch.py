@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from heapq import nlargest
 from itertools import chain, islice
 from time import perf_counter
 from typing import Any
@@ -77,6 +78,8 @@ def score_files(
     columns: Mapping[str, str] | None = None,
     memory: str = MEMORY,
     only_flagged: bool = False,
+    limit: int | None = None,
+    capacity: int | None = None,
     bad_lines: str | os.PathLike[str] | None = None,
     progress: Callable[[Summary], None] | None = None,
 ) -> Summary:
@@ -105,6 +108,10 @@ def score_files(
         What sorting a flat log may take of it, such as ``4GB``.
     only_flagged : bool
         Write the rows of flagged threads alone.
+    limit : int, optional
+        Score so many threads at most, the first ones.
+    capacity : int, optional
+        Write so many rows at most, those of the highest probabilities, highest first. Not into a folder.
     bad_lines : path, optional
         Where to write what is wrong with lines that cannot be used, which are left out. By default the first such
         line is an error.
@@ -121,28 +128,33 @@ def score_files(
     start = perf_counter()
     summary = Summary()
 
-    def write_all(
-        answers: Iterable[Answer], write: Callable[[Mapping[str, Any]], None], *counts: Summary | Shard
-    ) -> None:
-        for thread, assessment in answers:
-            if assessment.flagged or not only_flagged:
-                row = score_row(assessment)
-                if evidence and thread:
-                    row["evidence"] = evidence_rows(model.explain(thread), evidence)
-                write(row)
+    def counted(answers: Iterable[Answer], *counts: Summary | Shard) -> Iterator[Answer]:
+        for answer in answers:
             for count in (summary, *counts):
                 count.threads += 1
-                count.messages += assessment.n_messages
-                count.flagged += assessment.flagged
-                count.abstained += assessment.abstained
+                count.messages += answer[1].n_messages
+                count.flagged += answer[1].flagged
+                count.abstained += answer[1].abstained
             if progress is not None and summary.threads % 1000 == 0:
                 summary.seconds = perf_counter() - start
                 progress(summary)
+            yield answer
+
+    def write_all(answers: Iterable[Answer], write: Callable[[Mapping[str, Any]], None]) -> None:
+        for thread, assessment in answers:
+            if only_flagged and not assessment.flagged:
+                continue
+            row = score_row(assessment)
+            if evidence and thread:
+                row["evidence"] = evidence_rows(model.explain(thread), evidence)
+            write(row)
 
     with ExitStack() as files:
         folder = None
         if str(output).endswith("/"):
-            settings = _settings(inputs, model, at, evidence, columns, only_flagged, bad_lines is not None)
+            if capacity is not None:
+                raise DataError(f"{output}: the highest of all threads are few; write them to a file, not to a folder")
+            settings = _settings(inputs, model, at, evidence, columns, only_flagged, limit, bad_lines is not None)
             folder = ShardFolder(
                 output, settings, ".parquet" if str(output).rstrip("/").endswith(".parquet") else ".jsonl"
             )
@@ -161,15 +173,24 @@ def score_files(
                 bad.write(encode_row({"error": str(error)}))
 
         answers = _answers(inputs, model, at, evidence, n_jobs, columns, memory, on_bad, summary.threads)
+        if limit is not None:
+            answers = islice(answers, max(limit - summary.threads, 0))
         if folder is None:
-            write_all(answers, files.enter_context(score_writer(output)))
+            write = files.enter_context(score_writer(output))
+            write_all(counted(answers) if capacity is None else _highest(counted(answers), capacity), write)
         else:
             for first in answers:
                 with folder.shard() as (shard, write):
-                    write_all(chain([first], islice(answers, SHARD_THREADS - 1)), write, shard)
+                    write_all(counted(chain([first], islice(answers, SHARD_THREADS - 1)), shard), write)
             folder.finish(summary.bad)
     summary.seconds = perf_counter() - start
     return summary
+
+
+def _highest(answers: Iterable[Answer], n: int) -> Iterator[Answer]:
+    """Yield those with the highest probabilities, highest first, of equal ones the first; none without probability."""
+    highest = nlargest(n, answers, key=lambda answer: -1.0 if answer[1].probability is None else answer[1].probability)
+    return (answer for answer in highest if answer[1].probability is not None)
 
 
 def _answers(
@@ -202,6 +223,7 @@ def _settings(
     evidence: int,
     columns: Mapping[str, str] | None,
     only_flagged: bool,
+    limit: int | None,
     skips_bad: bool,
 ) -> dict[str, Any]:
     """Return all that the rows depend on, without which a run must not go on where another one stopped."""
@@ -219,6 +241,7 @@ def _settings(
         "model": [model.name, digest(model)],
         "operating point": [point.name, point.threshold],
         "evidence": evidence,
+        "limit": limit,
         "choice of rows": ["flagged" if only_flagged else "all", "without bad lines" if skips_bad else "no bad lines"],
     }
 

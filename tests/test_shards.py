@@ -294,3 +294,43 @@ def test_a_batch_without_its_first_threads_holds_the_others(tmp_path: Path) -> N
         batches = scoring.without_first(read_columns(path), n)
         assert list(small_model().assess_columns(batches, 0.3)) == expected
     assert Thread("x", []).messages == ()
+
+
+# --- which rows --------------------------------------------------------------------------------------------------
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
+@pytest.mark.parametrize("capacity", [1, 7, N, N + 5])
+@pytest.mark.parametrize("options", [{}, {"n_jobs": 2}, {"evidence": 1}])
+def test_the_highest_are_written_highest_first(tmp_path: Path, capacity: int, options: dict[str, Any]) -> None:
+    log = write_threads(tmp_path / "log.jsonl", [thread("a", thread_id="little"), *labelled_threads(N)])
+    score_files([log], tmp_path / "all.jsonl", small_model(), 0.3, **options)
+    summary = score_files([log], tmp_path / "highest.jsonl", small_model(), 0.3, capacity=capacity, **options)
+    known = [row for row in read_rows(tmp_path / "all.jsonl") if row["probability"] is not None]
+    assert read_rows(tmp_path / "highest.jsonl") == sorted(known, key=lambda row: -row["probability"])[:capacity]
+    assert (summary.threads, summary.abstained) == (N + 1, 1)
+
+
+def test_the_first_threads_alone(tmp_path: Path, log: Path) -> None:
+    everything = score_files([log], tmp_path / "all.jsonl", small_model(), 0.3)
+    summary = score_files([log], tmp_path / "first.jsonl", small_model(), 0.3, limit=17)
+    assert (tmp_path / "all.jsonl").read_bytes().startswith((tmp_path / "first.jsonl").read_bytes())
+    assert (summary.threads, everything.threads) == (len(read_rows(tmp_path / "first.jsonl")), N) == (17, N)
+    assert score(log, tmp_path / "scores", limit=17).threads == 17
+    parts = [path.read_bytes() for path in sorted((tmp_path / "scores").glob("part-*"))]
+    assert len(parts) == 2
+    assert b"".join(parts) == (tmp_path / "first.jsonl").read_bytes()
+    manifest = tmp_path / "scores" / MANIFEST
+    found = json.loads(manifest.read_bytes())
+    manifest.write_text(json.dumps({**found, "shards": found["shards"][:1], "complete": False}))
+    assert score(log, tmp_path / "scores", limit=17).threads == 17
+    assert json.loads(manifest.read_bytes()) == found
+    assert "another limit" in str(error_of(lambda: score(log, tmp_path / "scores", limit=18), DataError))
+
+
+def test_the_highest_do_not_go_into_a_folder(tmp_path: Path, log: Path) -> None:
+    assert "to a file" in str(error_of(lambda: score(log, tmp_path / "scores", capacity=3), DataError))
+    assert not (tmp_path / "scores").exists()

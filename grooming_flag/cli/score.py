@@ -37,6 +37,10 @@ def score(
         str, typer.Option(metavar="SIZE", help="What sorting a flat log may take of it; the rest is on disk.")
     ] = MEMORY,
     only_flagged: Annotated[bool, typer.Option("--only-flagged", help="Write flagged threads alone.")] = False,
+    capacity: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Write the N highest alone, highest first.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Score the first N threads alone.")] = None,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave unusable lines out; list them in OUTPUT.bad.jsonl.")
     ] = False,
@@ -63,7 +67,9 @@ def score(
         task = bar.add_task("scoring")
 
         def show(so_far: Summary) -> None:
-            bar.update(task, description=f"{so_far.threads:,} threads, {so_far.flagged:,} flagged")
+            rate = (so_far.messages - so_far.scored_before) / max(so_far.seconds, 1e-9)
+            counts = f"{so_far.threads:,} threads, {so_far.flagged:,} flagged, {rate:,.0f} messages a second"
+            bar.update(task, description=counts)
 
         summary = score_files(
             inputs,
@@ -75,6 +81,8 @@ def score(
             columns=mapping,
             memory=memory,
             only_flagged=only_flagged,
+            limit=limit,
+            capacity=capacity,
             bad_lines=bad_lines,
             progress=show,
         )
