@@ -160,7 +160,11 @@ def load_interpreted_kernel() -> None:
     package = importlib.util.find_spec("grooming_flag")
     if package is None or not package.submodule_search_locations:
         sys.exit("grooming_flag is not installed: pip install -e .")
-    for name, file in (("cython", "_cython.py"), ("grooming_flag._kernel", "_kernel.py")):
+    for name, file in (
+        ("cython", "_cython.py"),
+        ("grooming_flag._kernel", "_kernel.py"),
+        ("grooming_flag.io._messages", "io/_messages.py"),
+    ):
         spec = importlib.util.spec_from_file_location(name, Path(package.submodule_search_locations[0], file))
         if spec is None or spec.loader is None:
             sys.exit("the source of the kernel is not there")
@@ -428,7 +432,7 @@ def count_instructions(folder: Path) -> float | None:
     command = ["valgrind", "-q", *options, sys.executable, __file__, "scan", str(log)]
     subprocess.run(command, check=True, capture_output=True)
     table = subprocess.run(
-        ["callgrind_annotate", "--threshold=100", counts], check=True, capture_output=True, text=True
+        ["callgrind_annotate", "--auto=no", "--threshold=100", counts], check=True, capture_output=True, text=True
     )
     of_kernel = re.findall(r"^ *([\d,]+) .*Scanner.*$", table.stdout, re.MULTILINE)
     return sum(int(count.replace(",", "")) for count in of_kernel) / messages

@@ -15,6 +15,7 @@ from typing import Any
 
 from grooming_flag.artifact import digest
 from grooming_flag.errors import DataError
+from grooming_flag.io._messages import compiled
 from grooming_flag.io.columns import without_first
 from grooming_flag.io.flat import MEMORY, is_flat, read_flat, read_flat_columns
 from grooming_flag.io.scores import encode_row, evidence_rows, score_row, score_writer
@@ -206,7 +207,7 @@ def _answers(
 ) -> Iterator[Answer]:
     """Yield the answers after the first ones, with the threads where evidence is wanted."""
     flat = _are_flat(inputs, columns)
-    if evidence or model.segment_rule.max_gap is not None:
+    if evidence or model.segment_rule.max_gap is not None or not compiled:
         read = partial(read_flat, columns=columns, memory=memory) if flat else read_threads
         yield from assessed(model, islice(read(*inputs, on_bad=on_bad), n_skipped, None), at, n_jobs)
     else:

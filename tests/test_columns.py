@@ -16,10 +16,11 @@ from strategies import any_characters, conversations
 from test_threads_io import batches
 
 from grooming_flag import DataError, Message, Thread, read_threads
+from grooming_flag import batch as scoring
 from grooming_flag.batch import score_files
 from grooming_flag.errors import ModelError
 from grooming_flag.features import pack_by_author, pack_columns
-from grooming_flag.io import _messages, columns, threads
+from grooming_flag.io import _messages, columns
 from grooming_flag.io.threads import read_columns
 from grooming_flag.records import ThreadColumns
 from grooming_flag.segments import SegmentRule
@@ -64,7 +65,7 @@ def _reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(columns, "Unpacker", interpreted_module("io/_messages").Unpacker)
     elif not _messages.compiled:
         pytest.skip("the reader is not compiled here")
-    monkeypatch.setattr(threads, "compiled", True)
+    monkeypatch.setattr(scoring, "compiled", True)
 
 
 def check_same(path: Path) -> list[Thread]:
@@ -172,6 +173,46 @@ def test_the_last_of_several_fields_of_one_name_counts(tmp_path: Path) -> None:
     line = '{"thread_id": "t", "messages": [{"text": "no", "author": "x", "author": "a", "text": "h\\u00e9"}]}'
     (tmp_path / "log.jsonl").write_text(line)
     assert check_same(tmp_path / "log.jsonl") == [thread("h\u00e9", authors=["a"])]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"thread_id":"t","messages":7,"messages":[{"author":"a","text":"hello"}]}',
+        '{"thread_id":"t","messages":[1],"messages":[{"author":"a","text":"hello"}]}',
+        '{"thread_id":"t","m\\u0065ssages":7,"messages":[{"author":"a","text":"hello"}]}',
+        '{"thread_id":"t","messages":[{"author":"a","text":"hello"}],"messages":[{"author":"b","text":"hi"}]}',
+        '{"thread_id":"messages","messages":[{"author":"a","text":"messages"}]}',
+    ],
+)
+def test_messages_that_come_twice_are_read_alike(tmp_path: Path, line: str) -> None:
+    (tmp_path / "log.jsonl").write_text(line)
+    check_same(tmp_path / "log.jsonl")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-be", "utf-16", "utf-32"])
+def test_text_may_take_more_room_than_its_line(tmp_path: Path, encoding: str) -> None:
+    row = {"thread_id": "t", "messages": [{"author": "a", "text": "\u4f60" * 200_000}]}
+    (tmp_path / "log.jsonl").write_bytes(json.dumps(row, ensure_ascii=False).encode(encoding))
+    check_same(tmp_path / "log.jsonl")
+
+
+def test_a_message_without_room_is_refused_and_not_written() -> None:
+    unpacker = columns.Unpacker()
+    text = bytearray(8)
+    unpacker.use(text, np.zeros(4, np.int64), np.zeros(3, np.int32))
+    unpacker.begin()
+    unpacker.add(b"a", b"kettle")
+    offsets = np.array([0, 1], dtype=np.int64), np.array([0, 3], dtype=np.int64)
+    for call in (
+        lambda: unpacker.add(b"a", b"tea"),
+        lambda: unpacker.add_rows(b"a", offsets[0], b"tea", offsets[1], 0, 1),
+    ):
+        with pytest.raises(ValueError, match="make room"):
+            call()
+    assert unpacker.read(b'[{"author": "a", "text": "tea"}]') == 0
+    assert unpacker.used() == (1, 6)
+    assert text == b"kettle\0\0"
 
 
 def test_many_authors_are_told_apart(tmp_path: Path) -> None:

@@ -392,10 +392,13 @@ def test_half_of_the_words_and_all_of_them_are_changed_alike(name: str) -> None:
 
 
 def test_a_change_by_hand_whose_name_is_taken_registers_nothing() -> None:
+    perturbation("other-throughout")(PERTURBATIONS["padding"])
     before = dict(PERTURBATIONS)
-    with pytest.raises(ValueError, match="already is a perturbation 'leet'"):
-        by_hand("leet")(lambda word, _: word)
+    for name, taken in (("leet", "leet-throughout"), ("other", "other-throughout")):
+        with pytest.raises(ValueError, match=f"already is a perturbation '{taken}'"):
+            by_hand(name)(lambda word, _: word)
     assert before == PERTURBATIONS
+    del PERTURBATIONS["other-throughout"]
 
 
 @pytest.mark.parametrize(

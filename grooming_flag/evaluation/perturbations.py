@@ -99,6 +99,11 @@ TOPICS = (
 )  # fmt: skip
 
 
+def _check_free(name: str) -> None:
+    if name in PERTURBATIONS:
+        raise ValueError(f"there already is a perturbation {name!r}; choose another name")
+
+
 def perturbation(name: str) -> Callable[[Perturbation], Perturbation]:
     """Return a decorator that registers a perturbation.
 
@@ -114,8 +119,7 @@ def perturbation(name: str) -> Callable[[Perturbation], Perturbation]:
     """
 
     def register(function: Perturbation) -> Perturbation:
-        if name in PERTURBATIONS:
-            raise ValueError(f"there already is a perturbation {name!r}; choose another name")
+        _check_free(name)
         PERTURBATIONS[name] = function
         return function
 
@@ -206,6 +210,7 @@ def by_hand(name: str) -> Callable[[ChangeOfWord], ChangeOfWord]:
     """
 
     def register(change: ChangeOfWord) -> ChangeOfWord:
+        _check_free(f"{name}-throughout")
         for suffix, share, words in (("", HALF, "half of the words"), ("-throughout", ALL, "all words")):
             strength = partial(rewrite_words, change=change, share=share)
             strength.__doc__ = (inspect.getdoc(change) or name).format(words=words)

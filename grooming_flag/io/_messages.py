@@ -95,6 +95,8 @@ class Unpacker:
 
     def add(self, author: bytes, text: bytes) -> None:
         """Add a message, both in UTF-8."""
+        if not self._has_room(1, len(text)):
+            raise ValueError("make room first")
         self._raw = author
         self._codes[self._n] = self._code(author, 0, len(author))
         self._raw = text
@@ -105,7 +107,10 @@ class Unpacker:
         i: cython.Py_ssize_t
         first: cython.Py_ssize_t = start
         end: cython.Py_ssize_t = stop
-        offsets: cython.const[cython.longlong][::1] = name_offsets
+        offsets: cython.const[cython.longlong][::1] = text_offsets
+        if not self._has_room(end - first, offsets[end] - offsets[first]):
+            raise ValueError("make room first")
+        offsets = name_offsets
         self._raw = names
         for i in range(first, end):
             self._codes[self._n + i - first] = self._code(names, offsets[i], offsets[i + 1])
@@ -125,7 +130,7 @@ class Unpacker:
             if self._raw[self._i] == 0x2C:
                 self._i += 1
                 continue
-            if not self._message():
+            if not self._message() or not self._has_room(1, self._text_stop - self._text_start):
                 return 0
             self._codes[self._n] = self._code(array, self._author_start, self._author_stop)
             self._add(self._text_start, self._text_stop, self._text_escapes)
@@ -312,6 +317,13 @@ class Unpacker:
                 return -1
             number = 10 * number + self._raw[i] - ZERO
         return number
+
+    @cython.cfunc
+    @cython.inline
+    @cython.exceptval(check=False)
+    def _has_room(self, n_messages: cython.Py_ssize_t, n_bytes: cython.Py_ssize_t) -> cython.bint:
+        n: cython.Py_ssize_t = self._n + n_messages
+        return n <= len(self._codes) and n < len(self._offsets) and self._end + n_bytes <= len(self._text)
 
     @cython.cfunc
     def _code(self, source, start: cython.Py_ssize_t, stop: cython.Py_ssize_t) -> cython.Py_ssize_t:

@@ -15,7 +15,6 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import msgspec
 
 from grooming_flag.errors import DataError
-from grooming_flag.io._messages import compiled
 from grooming_flag.io.columns import Columns
 from grooming_flag.io.streams import check_readable, compressed, read_lines, whole_file
 from grooming_flag.records import Identifier, Message, Thread, ThreadColumns
@@ -144,14 +143,18 @@ def _read_into(columns: Columns, line: bytes, place: str) -> _Read:
     """Read a thread into the columns; its messages one by one only where they are not as usual."""
     unpacker = columns.unpacker
     unpacker.begin()
-    columns.make_room(len(line) // LEAST_MESSAGE + 1, len(line))
-    row = _decode_raw(line) if compiled and _is_utf8(line) else None
-    if row and unpacker.read(bytes(row.messages)):
-        return _Read(row.thread_id)
+    row = _decode_raw(line)
+    if row:
+        array = bytes(row.messages)
+        columns.make_room(len(array) // LEAST_MESSAGE + 1, len(array))
+        if unpacker.read(array):
+            return _Read(row.thread_id)
+        unpacker.begin()
     thread = _parse(line, place)
-    unpacker.begin()
-    for message in thread.messages:
-        unpacker.add(message.author.encode("utf-8", "surrogatepass"), message.text.encode("utf-8", "surrogatepass"))
+    texts = [message.text.encode("utf-8", "surrogatepass") for message in thread.messages]
+    columns.make_room(len(texts), sum(map(len, texts)))
+    for message, text in zip(thread.messages, texts, strict=True):
+        unpacker.add(message.author.encode("utf-8", "surrogatepass"), text)
     return _Read(thread.thread_id)
 
 
@@ -266,17 +269,17 @@ def _parse(line: bytes, place: str) -> Thread:
 
 
 def _decode_raw(line: bytes) -> _RawThreadRow | None:
+    """Return the row if it is valid and plain; what is wrong says who reads it once more."""
     try:
-        return _raw_decoder.decode(line)
+        row = _raw_decoder.decode(line)
+        if not line.isascii():
+            line.decode()
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None  # what is wrong says who reads it once more
-
-
-def _is_utf8(line: bytes) -> bool:
-    try:
-        return line.isascii() or bool(line.decode())
-    except UnicodeDecodeError:
-        return False
+        return None
+    messages = bytes(row.messages)
+    start = line.find(messages)
+    rest = line[:start] + line[start + len(messages) :]
+    return row if rest.count(b"messages") == 1 and b"\\" not in rest else None  # the field might be there twice
 
 
 def _decode(line: bytes, decoder: msgspec.json.Decoder[Row]) -> Row | str:
