@@ -22,6 +22,9 @@ LONG_NAME = cython.declare(cython.const[cython.int], 64)  # bytes of a name that
 LONG_WHOLE = cython.declare(cython.const[cython.int], 18)  # digits that fit 64 bits
 LONG_NUMBER = cython.declare(cython.const[cython.int], 300)  # digits of what is finite
 
+if cython.compiled:
+    from cython.cimports.libc.string import memchr, memcpy
+
 compiled = cython.compiled
 
 
@@ -368,11 +371,13 @@ class Unpacker:
         byte: cython.uchar
         unit: cython.uint
         low: cython.uint
-        if not escapes:
-            while i < stop:
-                self._text[end] = self._raw[i]
-                end += 1
-                i += 1
+        if not escapes and i < stop:
+            if cython.compiled:
+                memcpy(cython.address(self._text[end]), cython.address(self._raw[i]), stop - i)
+            else:
+                self._text[end : end + stop - i] = self._raw[i:stop]
+            end += stop - i
+            i = stop
         while i < stop:
             byte = self._raw[i]
             i += 1

@@ -277,9 +277,10 @@ def _decode_raw(line: bytes) -> _RawThreadRow | None:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     messages = bytes(row.messages)
-    start = line.find(messages)
+    start = line.find(b"[", line.find(b'"messages"'))
     rest = line[:start] + line[start + len(messages) :]
-    return row if rest.count(b"messages") == 1 and b"\\" not in rest else None  # the field might be there twice
+    is_once = line.startswith(messages, start) and rest.count(b"messages") == 1 and b"\\" not in rest
+    return row if is_once else None
 
 
 def _decode(line: bytes, decoder: msgspec.json.Decoder[Row]) -> Row | str:
