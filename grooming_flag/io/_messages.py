@@ -23,7 +23,7 @@ LONG_WHOLE = cython.declare(cython.const[cython.int], 18)  # digits that fit 64 
 LONG_NUMBER = cython.declare(cython.const[cython.int], 300)  # digits of what is finite
 
 if cython.compiled:
-    from cython.cimports.libc.string import memchr, memcpy
+    from cython.cimports.libc.string import memcpy
 
 compiled = cython.compiled
 
