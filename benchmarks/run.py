@@ -536,7 +536,7 @@ def main() -> None:
         table.add_row(row.title, *(cell(row, result, baseline) for result in results))
     table.add_row(f"{', '.join(HEAVY)} loaded", *(", ".join(result.heavy) or "no" for result in results))
     table.add_row("messages in the sample", *(f"{result.n_messages:,}" for result in results))
-    console = Console(width=200, highlight=False)
+    console = Console(width=320, highlight=False)
     console.print(*(f"{name}: {value}" for name, value in machine.items()), sep="; ")
     console.print(f"Best of {rounds} x {repeats}, one thread; (ratio): times better than scikit-learn, words")
     console.print(table)

@@ -11,20 +11,21 @@ from grooming_flag import _kernel
 from grooming_flag._version import __version__
 from grooming_flag.artifact import bundled_model, load_model
 from grooming_flag.cli.options import ModelFolder, out
+from grooming_flag.io import _messages
 from grooming_flag.policy import OperatingPoint
 
 
 def info(model: ModelFolder = None) -> None:
-    """Show versions, whether the kernel is compiled, and the model with what was measured at its operating points."""
+    """Show versions, whether kernel and reader are compiled, and the model with what was measured at its points."""
     folder = model or bundled_model()
     loaded = load_model(folder)
-    kernel = "compiled" if _kernel.compiled else "interpreted (slow; needs a C compiler when the package is installed)"
     settings = loaded.extractor
     table = Table.grid(padding=(0, 2))
     for name, value in {
         "grooming_flag": __version__,
         "Python": platform.python_version(),
-        "kernel": kernel,
+        "kernel": _how_it_runs(_kernel.compiled),
+        "reader": _how_it_runs(_messages.compiled),
         "model": f"{loaded.name} in {folder}",
         "trained with": f"grooming_flag {loaded.lineage.get('library', '?')}, seed {loaded.lineage.get('seed', '?')}",
         "features": f"{settings.n_features} buckets, words and pairs, characters {settings.char_ngrams}",
@@ -37,6 +38,10 @@ def info(model: ModelFolder = None) -> None:
     for name, point in sorted(loaded.operating_points.items()):
         table.add_row(Text(f"point {name}"), Text(f"threshold {point.threshold:.6g}; {_measured(point)}"))
     out.print(table)
+
+
+def _how_it_runs(compiled: bool) -> str:
+    return "compiled" if compiled else "interpreted (slow; needs a C compiler when the package is installed)"
 
 
 def _measured(point: OperatingPoint) -> str:
