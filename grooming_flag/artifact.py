@@ -226,8 +226,7 @@ def _tensors(model: Model) -> dict[str, np.ndarray[Any, Any]]:
 
 def digest(model: Model) -> str:
     """Return a SHA-256 of all of a model that its answers depend on."""
-    parts = (msgspec.json.encode(_config(model)), model.weights.tobytes(), model.tactics.weights.tobytes())
-    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
+    return hashlib.sha256(msgspec.json.encode(_config(model)) + save(_tensors(model))).hexdigest()
 
 
 def _tactics(config: _Config, tensors: dict[str, np.ndarray[Any, Any]]) -> Tactics:

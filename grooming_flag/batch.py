@@ -156,9 +156,7 @@ def score_files(
             if capacity is not None:
                 raise DataError(f"{output}: the highest of all threads are few; write them to a file, not to a folder")
             settings = _settings(inputs, model, at, evidence, columns, only_flagged, limit, bad_lines is not None)
-            folder = ShardFolder(
-                output, settings, ".parquet" if str(output).rstrip("/").endswith(".parquet") else ".jsonl"
-            )
+            folder = ShardFolder(output, settings)
             for shard in folder.manifest.shards:
                 summary.add(shard)
             summary.scored_before = summary.messages

@@ -55,7 +55,7 @@ class Unpacker:
     def __init__(self) -> None:
         if not cython.compiled:
             self._names, self._sizes = [0] * (NEAR * LONG_NAME), [0] * NEAR
-        self._kept = self._n = self._end = 0
+        self.forget()
         self._authors = []
         self._code_of = {}
 

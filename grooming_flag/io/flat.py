@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import importlib
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ import numpy as np
 
 from grooming_flag.errors import DataError, MissingExtraError
 from grooming_flag.io.columns import Columns
+from grooming_flag.io.scores import require_pyarrow
 from grooming_flag.io.streams import check_readable, read_lines
 from grooming_flag.records import Message, Thread, ThreadColumns
 
@@ -113,7 +113,7 @@ def read_flat_columns(
     """
 
     def batches(log: str, connection: Any, query: str, parameters: Mapping[str, Any]) -> Iterator[ThreadColumns]:
-        _arrow_module("pyarrow")
+        require_pyarrow("flat logs need")
         connection.execute("SET arrow_large_buffer_size = true")
         relation = connection.sql(f"SELECT thread_id, author, text, problem, place {query}", params=parameters)
         return _columns(map(partial(_complete_rows, log, on_bad), relation.to_arrow_reader(ROWS)))
@@ -245,7 +245,8 @@ def _report(log: str, on_bad: Callable[[DataError], None] | None, problem: int, 
 
 def _columns(batches: Iterable[Any]) -> Iterator[ThreadColumns]:
     """Yield the threads of sorted rows, which may go on from one batch to the next."""
-    run_end_encode = _arrow_module("pyarrow.compute").run_end_encode
+    from pyarrow.compute import run_end_encode
+
     columns = Columns()
     last: str | None = None
     for batch in batches:
@@ -290,16 +291,11 @@ def _duckdb() -> Any:
     return duckdb
 
 
-def _arrow_module(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("flat logs need pyarrow; pip install 'grooming-flag[batch]'") from error
-
-
 def _arrow(log: str, paths: Sequence[str | os.PathLike[str]]) -> Any:
-    pyarrow, dataset = _arrow_module("pyarrow"), _arrow_module("pyarrow.dataset")
+    require_pyarrow("flat logs need")
+    import pyarrow.dataset
+
     try:
-        return dataset.dataset([str(path) for path in paths], format="ipc")
+        return pyarrow.dataset.dataset([str(path) for path in paths], format="ipc")
     except (OSError, pyarrow.ArrowException) as error:
         raise DataError(f"{log}: cannot be read as Arrow files ({type(error).__name__})") from error

@@ -88,7 +88,9 @@ def score_writer(path: str | os.PathLike[str]) -> Iterator[Callable[[Mapping[str
 
 @contextmanager
 def _parquet_writer(path: str | os.PathLike[str]) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    pyarrow = _pyarrow()
+    require_pyarrow("Parquet needs")
+    import pyarrow.parquet
+
     text, number, whole, flag = pyarrow.string(), pyarrow.float64(), pyarrow.int64(), pyarrow.bool_()
     types = (text, number, number, flag, text, text, number, flag, whole, whole, text)
     evidence = {"message_id": text, "author": text, "contribution": number, "tactics": pyarrow.list_(text)}
@@ -182,7 +184,9 @@ def _csv_rows(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, Any
 
 
 def _parquet_rows(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    pyarrow = _pyarrow()
+    require_pyarrow("Parquet needs")
+    import pyarrow.parquet
+
     number = 0
     try:
         for batch in pyarrow.parquet.ParquetFile(path).iter_batches():
@@ -193,13 +197,12 @@ def _parquet_rows(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str,
         raise DataError(f"{path}: cannot be read as Parquet ({type(error).__name__})") from error
 
 
-def _pyarrow() -> Any:
+def require_pyarrow(who_needs: str) -> None:
+    """Raise an error that says what to install if pyarrow is not."""
     try:
-        import pyarrow
-        import pyarrow.parquet
+        import pyarrow  # noqa: F401
     except ModuleNotFoundError as error:
-        raise MissingExtraError("Parquet needs pyarrow; pip install 'grooming-flag[batch]'") from error
-    return pyarrow
+        raise MissingExtraError(f"{who_needs} pyarrow; pip install 'grooming-flag[batch]'") from error
 
 
 def _is_missing(value: Any) -> bool:

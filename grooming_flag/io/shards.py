@@ -55,11 +55,9 @@ class ShardFolder:
     Parameters
     ----------
     folder : path
-        Made if it is not there.
+        Made if it is not there. Its files are Parquet if its name ends in .parquet, else JSON lines.
     settings : mapping
         Plain values; see `Manifest`.
-    suffix : str
-        ``.jsonl`` or ``.parquet``.
 
     Raises
     ------
@@ -67,9 +65,9 @@ class ShardFolder:
         If the folder holds scores of other settings, or anything else.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], settings: Mapping[str, Any], suffix: str) -> None:
+    def __init__(self, folder: str | os.PathLike[str], settings: Mapping[str, Any]) -> None:
         self.folder = Path(folder)
-        self._suffix = suffix
+        self._suffix = ".parquet" if self.folder.suffix == ".parquet" else ".jsonl"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             for scratch in self.folder.glob(".*.partial"):  # of a run that was killed

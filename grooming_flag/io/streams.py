@@ -142,28 +142,26 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         sys.stdout.buffer.flush()
         return
     target = Path(path).resolve()  # a link stays one
-    if target.exists() and not target.is_file():  # a pipe or a device
-        try:
-            with target.open("wb") as out:
-                yield out
-        except OSError as error:
-            raise DataError(f"{path}: cannot be written: {error.strerror}") from error
-        return
-    scratch = target.with_name(f".{target.name}.{os.urandom(4).hex()}.partial")
+    is_special = target.exists() and not target.is_file()  # a pipe or a device
     try:
-        out = scratch.open("xb")
-    except OSError as error:
+        with target.open("wb") if is_special else _renamed_at_the_end(target) as out:
+            yield out
+    except OSError as error:  # the disk is full, say
         raise DataError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+@contextmanager
+def _renamed_at_the_end(target: Path) -> Iterator[IO[bytes]]:
+    scratch = target.with_name(f".{target.name}.{os.urandom(4).hex()}.partial")
+    out = scratch.open("xb")
     try:
         with out:
             yield out
         if target.exists():
             scratch.chmod(stat.S_IMODE(target.stat().st_mode))
         scratch.replace(target)
-    except BaseException as error:
+    except BaseException:
         scratch.unlink()
-        if isinstance(error, OSError):  # the disk is full, say
-            raise DataError(f"{path}: cannot be written: {error.strerror}") from error
         raise
 
 

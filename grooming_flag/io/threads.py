@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -55,7 +55,7 @@ class _CodedThread(msgspec.Struct):
 
 
 Row = TypeVar("Row")
-Parsed = TypeVar("Parsed", Thread, "_Read")
+Parsed = TypeVar("Parsed", Thread, _RawThreadRow | Thread)
 _decoder = msgspec.json.Decoder(_ThreadRow)
 _raw_decoder = msgspec.json.Decoder(_RawThreadRow)
 _coded_decoder = msgspec.json.Decoder(_CodedThread)
@@ -133,29 +133,22 @@ def _each(
             yield parsed
 
 
-class _Read(NamedTuple):
-    """A thread whose messages have been read, to be kept or not."""
-
-    thread_id: str
-
-
-def _read_into(columns: Columns, line: bytes, place: str) -> _Read:
-    """Read a thread into the columns; its messages one by one only where they are not as usual."""
+def _read_into(columns: Columns, line: bytes, place: str) -> _RawThreadRow | Thread:
+    """Read a thread into the columns, to be kept or not; its messages one by one only where they are not as usual."""
     unpacker = columns.unpacker
     unpacker.begin()
-    row = _decode_raw(line)
+    row, array = _decode_raw(line)
     if row:
-        array = bytes(row.messages)
         columns.make_room(len(array) // LEAST_MESSAGE + 1, len(array))
         if unpacker.read(array):
-            return _Read(row.thread_id)
+            return row
         unpacker.begin()
     thread = _parse(line, place)
     texts = [message.text.encode("utf-8", "surrogatepass") for message in thread.messages]
     columns.make_room(len(texts), sum(map(len, texts)))
     for message, text in zip(thread.messages, texts, strict=True):
         unpacker.add(message.author.encode("utf-8", "surrogatepass"), text)
-    return _Read(thread.thread_id)
+    return thread
 
 
 def read_sources(paths: Sequence[str | os.PathLike[str]]) -> dict[str, list[Thread]]:
@@ -268,19 +261,19 @@ def _parse(line: bytes, place: str) -> Thread:
     return Thread(row.thread_id, messages, row.label, row.suspects or (), row.person)
 
 
-def _decode_raw(line: bytes) -> _RawThreadRow | None:
-    """Return the row if it is valid and plain; what is wrong says who reads it once more."""
+def _decode_raw(line: bytes) -> tuple[_RawThreadRow | None, bytes]:
+    """Return the row and its messages if it is valid and plain; what is wrong says who reads it once more."""
     try:
         row = _raw_decoder.decode(line)
         if not line.isascii():
             line.decode()
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
+        return None, b""
     messages = bytes(row.messages)
     start = line.find(b"[", line.find(b'"messages"'))
     rest = line[:start] + line[start + len(messages) :]
     is_once = line.startswith(messages, start) and rest.count(b"messages") == 1 and b"\\" not in rest
-    return row if is_once else None
+    return (row if is_once else None), messages
 
 
 def _decode(line: bytes, decoder: msgspec.json.Decoder[Row]) -> Row | str:
