@@ -45,6 +45,7 @@ from grooming_flag.training.samples import (
     WEIGHT_OF_SEGMENT,
     WEIGHT_OF_WINDOW,
     WINDOW_MESSAGES,
+    Floor,
     Ngrams,
     Plan,
     Runs,
@@ -407,7 +408,7 @@ def test_ngrams_above_the_floor_are_those_that_the_oracle_counts(
         for i, said in enumerate(batch)
     ]
     with few_ngrams(14):
-        ngrams = Ngrams(extractor, threads, whole_threads(threads), floor)
+        ngrams = Ngrams(Floor(extractor, threads, floor), whole_threads(threads))
     n_ngrams = max(2**14, extractor.n_features)
     fine = Settings(**{**extractor.get_params(), "n_features": n_ngrams})
     known = {ngram for ngram, n in authors_of_buckets(threads, fine).items() if n >= floor}
@@ -437,7 +438,7 @@ def test_without_a_floor_rows_are_those_of_the_extractor(
     threads = [Thread(f"t{i}", said) for i, said in enumerate(batch)]
     for floor, seen in ((0, [*batch, other]), (1, batch)):
         with few_ngrams():
-            ngrams, packed = Ngrams(extractor, threads, whole_threads(threads), floor), pack_by_author(seen)
+            ngrams, packed = Ngrams(Floor(extractor, threads, floor), whole_threads(threads)), pack_by_author(seen)
         assert ngrams.n_buckets == n_features
         for by in (POOLED, OWN):
             found, expected = ngrams.rows(packed, by), extractor.rows(packed, by)
@@ -470,7 +471,7 @@ def test_what_few_authors_wrote_is_left_out_even_where_it_shares_a_bucket_with_w
     threads = [
         Thread(f"t{i}", [Message("a", often), Message("b", seldom if i < n_authors else "tea")]) for i in range(9)
     ]
-    ngrams = Ngrams(WORDS_ALONE, threads, whole_threads(threads), 3)
+    ngrams = Ngrams(Floor(WORDS_ALONE, threads, 3), whole_threads(threads))
     (bucket,) = own_row(WORDS_ALONE, seldom)
     rows = ngrams.rows(pack_by_author([[Message("a", text)] for text in (often, seldom, f"{often} {seldom}")]))
     assert buckets_of(rows) == [[bucket], [bucket] if n_authors == 3 else [], [bucket]]
@@ -528,8 +529,8 @@ def test_authors_count_once_a_thread_and_those_of_one_person_are_two_at_most(
     said = [Message(author, "xylophone") for author in writers]
     threads = [Thread(f"r{i}", said, 1, ["a", "s"], person) for i in range(4)]
     packed = pack_by_author([said[:1]])
-    assert Ngrams(WORDS_ALONE, threads, whole_threads(threads), n_authors).rows(packed).nnz == 1
-    assert Ngrams(WORDS_ALONE, threads, whole_threads(threads), n_authors + 1).rows(packed).nnz == 0
+    assert Ngrams(Floor(WORDS_ALONE, threads, n_authors), whole_threads(threads)).rows(packed).nnz == 1
+    assert Ngrams(Floor(WORDS_ALONE, threads, n_authors + 1), whole_threads(threads)).rows(packed).nnz == 0
 
 
 def with_and_without_vowels(in_one_bucket: bool) -> tuple[str, str]:
@@ -554,7 +555,7 @@ def test_what_arises_by_rewriting_is_its_authors_in_their_own_buckets_and_paddin
     assert runs.padded.any()
     packed = pack_by_author([[Message("a", text)] for text in (word, rewritten, "marmalade")])
     expected = [found[0], found[1] * in_one_bucket, found[2]]
-    assert Ngrams(WORDS_ALONE, threads, runs, floor).rows(packed).getnnz(axis=1).tolist() == expected
+    assert Ngrams(Floor(WORDS_ALONE, threads, floor), runs).rows(packed).getnnz(axis=1).tolist() == expected
 
 
 @given(st.integers(1, 60))
@@ -575,7 +576,8 @@ def test_the_model_is_the_mean_of_heads_of_one_draw_each() -> None:
     threads = training_threads()
     risky = np.array(labels(threads)) == 1
     one, rng = classifier(folds=0), random.Random(0)
-    drawn = [one._drawn_heads(threads, risky, SMALL, SegmentRule(), Plan(), rng) for _ in range(2)]
+    floor = Floor(SMALL, threads, one.floor)
+    drawn = [one._drawn_heads(floor, risky, SegmentRule(), Plan(), rng) for _ in range(2)]
     model = classifier(folds=0, plan=Plan(draws=2)).fit(threads, labels(threads)).model_
     assert not np.array_equal(drawn[0][0], drawn[1][0])
     assert np.abs(model.coef - np.mean([heads for heads, _ in drawn], axis=0)).max() <= model.step / 2

@@ -22,7 +22,7 @@ from grooming_flag.model import Model
 from grooming_flag.records import Thread
 from grooming_flag.segments import SegmentRule
 from grooming_flag.training.calibrate import Unseen, calibrate
-from grooming_flag.training.samples import Ngrams, Plan, Runs, attribution_runs, training_runs
+from grooming_flag.training.samples import Floor, Ngrams, Plan, Runs, attribution_runs, training_runs
 
 INT16 = np.iinfo(np.int16).max
 
@@ -174,7 +174,8 @@ class GroomingClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if plan.draws < 1:
             raise DataError(f"the plan has {plan.draws} draws; at least one is needed")
         rng = random.Random(self.random_state)
-        drawn = [self._drawn_heads(threads, risky, extractor, rule, plan, rng) for _ in range(plan.draws)]
+        floor = Floor(extractor, threads, self.floor)
+        drawn = [self._drawn_heads(floor, risky, rule, plan, rng) for _ in range(plan.draws)]
         heads = np.mean([heads for heads, _ in drawn], axis=0)
         step = 2.0 ** np.ceil(np.log2(max(np.abs(heads).max() / INT16, 2.0**-20)))
         return Model(
@@ -193,16 +194,16 @@ class GroomingClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _drawn_heads(
         self,
-        threads: Sequence[Thread],
+        floor: Floor,
         risky: NDArray[np.bool_],
-        extractor: FeatureExtractor,
         rule: SegmentRule,
         plan: Plan,
         rng: random.Random,
     ) -> tuple[NDArray[np.float64], float]:
         """Return the weights of both heads, shape (n_features, 2), and the intercept, from one draw of runs."""
+        threads = floor.threads
         runs = training_runs(threads, risky, rule, plan, rng)
-        ngrams = Ngrams(extractor, threads, runs, self.floor)
+        ngrams = Ngrams(floor, runs)
         rows = ngrams.rows(pack_by_author(runs.messages))
         if not rows.nnz:
             raise DataError(f"no word or n-gram of the threads is of {self.floor} distinct authors; add threads")

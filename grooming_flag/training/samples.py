@@ -221,6 +221,30 @@ def runs_of_all_kinds(
     return runs, np.array(sources, dtype=np.int64)
 
 
+class Floor:
+    """The privacy floor of a training: how many distinct authors an n-gram must have.
+
+    Parameters
+    ----------
+    extractor : FeatureExtractor
+    threads : sequence of Thread
+        An author id counts once a thread, since ids may mean another person elsewhere; in the threads of one `person`
+        all suspects count as one author, and all others as one.
+    n_authors : int
+
+    Attributes
+    ----------
+    buckets : ndarray of bool, shape (n_features,)
+        Which are of enough authors by what these wrote themselves.
+    """
+
+    def __init__(self, extractor: FeatureExtractor, threads: Sequence[Thread], n_authors: int) -> None:
+        self.extractor = extractor
+        self.threads = threads
+        self.n_authors = n_authors
+        self.buckets = _n_authors(extractor.scanner(), threads, whole_threads(threads)) >= n_authors
+
+
 class Ngrams:
     """The n-grams that may have a weight: those of enough distinct authors.
 
@@ -230,23 +254,19 @@ class Ngrams:
 
     Parameters
     ----------
-    extractor : FeatureExtractor
-    threads : sequence of Thread
-        An author id counts once a thread, since ids may mean another person elsewhere; in the threads of one `person`
-        all suspects count as one author, and all others as one.
+    floor : Floor
     runs : Runs
-        What of these threads is trained on, as it is or rewritten. Padded runs do not count.
-    floor : int
-        Least number of authors.
+        What of its threads is trained on, as it is or rewritten. Padded runs do not count.
     """
 
-    def __init__(self, extractor: FeatureExtractor, threads: Sequence[Thread], runs: Runs, floor: int) -> None:
+    def __init__(self, floor: Floor, runs: Runs) -> None:
+        extractor = floor.extractor
         bits = max(NGRAM_BITS, extractor.n_features.bit_length() - 1)
         self.n_buckets = extractor.n_features
         self._shift = bits + 1 - extractor.n_features.bit_length()
         self._scanner = FeatureExtractor(**{**extractor.get_params(), "n_features": 1 << bits}).scanner()
-        buckets = _n_authors(extractor.scanner(), threads, whole_threads(threads)) >= floor
-        self.known = (_n_authors(self._scanner, threads, runs) >= floor) & np.repeat(buckets, 1 << self._shift)
+        known = _n_authors(self._scanner, floor.threads, runs) >= floor.n_authors
+        self.known = known & np.repeat(floor.buckets, 1 << self._shift)
 
     def rows(self, packed: Packed, by: int = POOLED) -> csr_matrix:
         """Return what `FeatureExtractor.rows` does, of these n-grams alone."""

@@ -20,7 +20,7 @@ from grooming_flag.evaluation.pool import Pool
 from grooming_flag.features import FeatureExtractor, pack_by_author
 from grooming_flag.records import Thread
 from grooming_flag.tactics import STEP, Tactics
-from grooming_flag.training.samples import Ngrams, whole_threads
+from grooming_flag.training.samples import Floor, Ngrams, whole_threads
 
 C = 0.2
 FOLDS = 5
@@ -72,7 +72,7 @@ def fit_tactics(
         if n < FOLDS:
             codes_of = ", ".join(code for code in names if names[code] == name)
             raise DataError(f"the tactic {name!r} ({codes_of}) is coded in messages of {n} persons; {FOLDS} are needed")
-    ngrams = Ngrams(extractor, coded, whole_threads(coded), floor)
+    ngrams = Ngrams(Floor(extractor, coded, floor), whole_threads(coded))
     rows = ngrams.rows(pack_by_author([message] for thread in coded for message in thread.messages))
     scores = np.empty(shows.shape)
     with threadpool_limits(1):  # the order of a sum decides its last bit
