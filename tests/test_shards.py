@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,23 @@ from grooming_flag.io.threads import read_columns
 
 N = 95
 PROGRAM = """
-import sys
+import os, signal, sys
 import grooming_flag as gf
 from grooming_flag import batch
 batch.SHARD_THREADS = 10
-model, log, out = sys.argv[1:]
-batch.score_files([log], out, gf.load_model(model), 0.3, n_jobs=2, bad_lines=out.rstrip("/") + ".bad")
+model, log, out, life = sys.argv[1:]
+loaded, moments = gf.load_model(model), 0
+
+def reaper(event, args):  # whatever it does to what it writes may be the last that it does
+    global moments
+    if os.path.basename(out.rstrip("/")) in str(args):
+        moments += 1
+        if moments == int(life):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(reaper)
+batch.score_files([log], out, loaded, 0.3, n_jobs=2, bad_lines=out.rstrip("/") + ".bad")
+print(moments)
 """
 
 
@@ -164,24 +175,22 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(tmp_path: Path, log: P
     with log.open("ab") as out:
         out.write(b"not a thread\n")
     save_model(small_model(), tmp_path / "model")
-    command = [PYTHON, "-c", PROGRAM, str(tmp_path / "model"), str(log)]
-    begin = time.monotonic()
-    subprocess.run([*command, f"{tmp_path}/undisturbed/"], env=environment(), check=True, timeout=60)
-    seconds = time.monotonic() - begin
-    n_killed = 0
-    for _ in range(25):
-        run = subprocess.Popen([*command, f"{tmp_path}/scores/"], env=environment())
-        try:
-            run.wait(chance.uniform(0.4, 1.1) * seconds)
-        except subprocess.TimeoutExpired:
-            run.kill()
-        n_killed += run.wait() != 0
+
+    def lived(folder: Path, life: int) -> subprocess.CompletedProcess[bytes]:
+        command = [PYTHON, "-c", PROGRAM, str(tmp_path / "model"), str(log), f"{folder}/", str(life)]
+        return subprocess.run(command, env=environment(), stdout=subprocess.PIPE, check=False, timeout=60)
+
+    n_moments = int(lived(tmp_path / "undisturbed", 0).stdout)
+    for life in chance.sample(range(1, n_moments), 20):
+        shutil.rmtree(tmp_path / "scores", ignore_errors=True)
+        assert lived(tmp_path / "scores", life).returncode == -signal.SIGKILL
+        again = lived(tmp_path / "scores", chance.randint(1, n_moments))
+        assert again.returncode in (0, -signal.SIGKILL)
         for path in (tmp_path / "scores").glob("part-*"):
             assert path.read_bytes() == (tmp_path / "undisturbed" / path.name).read_bytes()
-    assert n_killed > 0
-    subprocess.run([*command, f"{tmp_path}/scores/"], env=environment(), check=True, timeout=60)
-    assert contents(tmp_path / "scores") == contents(tmp_path / "undisturbed")
-    assert (tmp_path / "scores.bad").read_bytes() == (tmp_path / "undisturbed.bad").read_bytes()
+        assert lived(tmp_path / "scores", 0).returncode == 0
+        assert contents(tmp_path / "scores") == contents(tmp_path / "undisturbed")
+        assert (tmp_path / "scores.bad").read_bytes() == (tmp_path / "undisturbed.bad").read_bytes()
 
 
 # --- refusals ----------------------------------------------------------------------------------------------------
