@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
+from hashlib import blake2b
 from heapq import nlargest
 from itertools import chain, islice
 from time import perf_counter
@@ -17,10 +17,10 @@ from grooming_flag.artifact import digest
 from grooming_flag.errors import DataError
 from grooming_flag.io._messages import compiled
 from grooming_flag.io.columns import without_first
-from grooming_flag.io.flat import MEMORY, is_flat, read_flat, read_flat_columns
+from grooming_flag.io.flat import DATABASE, MEMORY, is_flat, read_flat, read_flat_columns
 from grooming_flag.io.scores import encode_row, evidence_rows, score_row, score_writer
 from grooming_flag.io.shards import Shard, ShardFolder
-from grooming_flag.io.streams import check_not_input, check_readable, whole_file
+from grooming_flag.io.streams import Reach, check_not_input, check_readable, input_files, whole_file
 from grooming_flag.io.threads import read_columns, read_threads
 from grooming_flag.model import Model
 from grooming_flag.policy import resolve
@@ -34,7 +34,8 @@ SHARD_THREADS = 50_000
 class Summary:
     """Counts of a run so far; `seconds` is wall time, `bad` the lines that were set aside.
 
-    Of all messages `scored_before` were scored by a run that was interrupted, whose counts are in these.
+    Of all messages `scored_before` were scored by a run that was interrupted, whose counts are in these. `share` is how
+    much of the input has been read, 0..1; it stays 0 where that cannot be known before the end.
     """
 
     threads: int = 0
@@ -44,6 +45,7 @@ class Summary:
     bad: int = 0
     scored_before: int = 0
     seconds: float = 0.0
+    share: float = 0.0
 
     def add(self, shard: Shard) -> None:
         """Count what a shard holds."""
@@ -77,6 +79,7 @@ def score_files(
     evidence: int = 0,
     n_jobs: int = 1,
     columns: Mapping[str, str] | None = None,
+    sql: str | None = None,
     memory: str = MEMORY,
     only_flagged: bool = False,
     limit: int | None = None,
@@ -92,7 +95,8 @@ def score_files(
     Parameters
     ----------
     inputs : sequence of path
-        Threads, or the files of one flat log.
+        Threads, or the files of one flat log, or its database as ``duckdb:FILE``; folders and patterns of names stand
+        for all files in them.
     output : path
         A file, ``-`` for standard output, or a folder, whose name ends in a slash. JSON lines, or Parquet if the name
         ends in .parquet.
@@ -105,6 +109,8 @@ def score_files(
         Threads of execution.
     columns : mapping of str to str, optional
         Names that flat logs use for the columns of messages.
+    sql : str, optional
+        A query whose rows are the flat log, as in `read_flat`.
     memory : str
         What sorting a flat log may take of it, such as ``4GB``.
     only_flagged : bool
@@ -126,8 +132,12 @@ def score_files(
         files or scores.
     """
     check_not_input((output, bad_lines), inputs)
+    inputs = input_files(inputs)
+    check_not_input((output, bad_lines), inputs)
+    of_rows = _are_flat(inputs, columns, sql)
     start = perf_counter()
     summary = Summary()
+    reach = Reach()
 
     def counted(answers: Iterable[Answer], *counts: Summary | Shard) -> Iterator[Answer]:
         for answer in answers:
@@ -138,6 +148,7 @@ def score_files(
                 count.abstained += answer[1].abstained
             if progress is not None and summary.threads % 1000 == 0:
                 summary.seconds = perf_counter() - start
+                summary.share = max(reach.share, summary.threads / limit if limit else 0.0)
                 progress(summary)
             yield answer
 
@@ -155,7 +166,13 @@ def score_files(
         if str(output).endswith("/"):
             if capacity is not None:
                 raise DataError(f"{output}: the highest of all threads are few; write them to a file, not to a folder")
-            settings = _settings(inputs, model, at, evidence, columns, only_flagged, limit, bad_lines is not None)
+            bad_are = "no bad lines" if bad_lines is None else "without bad lines"
+            settings = {
+                **_settings(inputs, model, at, columns, sql),
+                "evidence": evidence,
+                "limit": limit,
+                "choice of rows": ["flagged" if only_flagged else "all", bad_are],
+            }
             folder = ShardFolder(output, settings)
             for shard in folder.manifest.shards:
                 summary.add(shard)
@@ -171,7 +188,10 @@ def score_files(
                 summary.bad += 1
                 bad.write(encode_row({"error": str(error)}))
 
-        answers = _answers(inputs, model, at, evidence, n_jobs, columns, memory, on_bad, summary.threads)
+        options: dict[str, Any] = {"on_bad": on_bad, "reach": reach}
+        if of_rows:
+            options |= {"columns": columns, "sql": sql, "memory": memory}
+        answers = _answers(inputs, model, at, n_jobs, options, summary.threads, of_rows, bool(evidence))
         if limit is not None:
             answers = islice(answers, max(limit - summary.threads, 0))
         if folder is None:
@@ -196,57 +216,50 @@ def _answers(
     inputs: Sequence[str | os.PathLike[str]],
     model: Model,
     at: str | float,
-    evidence: int,
     n_jobs: int,
-    columns: Mapping[str, str] | None,
-    memory: str,
-    on_bad: Callable[[DataError], None] | None,
+    options: Mapping[str, Any],
     n_skipped: int,
+    of_rows: bool,
+    with_threads: bool,
 ) -> Iterator[Answer]:
     """Yield the answers after the first ones, with the threads where evidence is wanted."""
-    flat = _are_flat(inputs, columns)
-    if evidence or model.segment_rule.max_gap is not None or not compiled:
-        read = partial(read_flat, columns=columns, memory=memory) if flat else read_threads
-        yield from assessed(model, islice(read(*inputs, on_bad=on_bad), n_skipped, None), at, n_jobs)
+    if with_threads or model.segment_rule.max_gap is not None or not compiled:
+        threads = (read_flat if of_rows else read_threads)(*inputs, **options)
+        yield from assessed(model, islice(threads, n_skipped, None), at, n_jobs)
     else:
-        read_batches = partial(read_flat_columns, columns=columns, memory=memory) if flat else read_columns
-        batches = without_first(read_batches(*inputs, on_bad=on_bad), n_skipped)
-        for assessment in model.assess_columns(batches, at, n_jobs):
+        batches = (read_flat_columns if of_rows else read_columns)(*inputs, **options)
+        for assessment in model.assess_columns(without_first(batches, n_skipped), at, n_jobs):
             yield None, assessment
 
 
 def _settings(
-    inputs: Sequence[str | os.PathLike[str]],
-    model: Model,
-    at: str | float,
-    evidence: int,
-    columns: Mapping[str, str] | None,
-    only_flagged: bool,
-    limit: int | None,
-    skips_bad: bool,
+    inputs: Sequence[str], model: Model, at: str | float, columns: Mapping[str, str] | None, sql: str | None
 ) -> dict[str, Any]:
-    """Return all that the rows depend on, without which a run must not go on where another one stopped."""
+    """Return all that the scores depend on, without which a run must not go on where another one stopped.
+
+    Of files it is size and time, of a query its words as a hash: that it gives the same rows is up to who runs it.
+    """
     files = []
     for path in inputs:
         check_readable(path)
-        if str(path) == "-":
+        if path == "-":
             raise DataError("standard input cannot be read again after an interruption; score it into a file")
-        found = os.stat(path)
-        files.append([str(path), found.st_size, found.st_mtime_ns])
+        found = os.stat(path.removeprefix(DATABASE))
+        files.append([path, found.st_size, found.st_mtime_ns])
     point = resolve(at, model.operating_points)
     return {
         "input": files,
+        "query": sql and blake2b(sql.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest(),
         "columns": dict(columns or {}),
         "model": [model.name, digest(model)],
         "operating point": [point.name, point.threshold],
-        "evidence": evidence,
-        "limit": limit,
-        "choice of rows": ["flagged" if only_flagged else "all", "without bad lines" if skips_bad else "no bad lines"],
     }
 
 
-def _are_flat(inputs: Sequence[str | os.PathLike[str]], columns: Mapping[str, str] | None) -> bool:
+def _are_flat(inputs: Sequence[str], columns: Mapping[str, str] | None, sql: str | None) -> bool:
     flat = [bool(columns) or is_flat(path) for path in inputs]
+    if sql is not None and not all(flat):
+        raise DataError("a query needs a flat log, and some inputs are threads; score them by themselves")
     if any(flat) and not all(flat):
         raise DataError("some inputs are threads and some are flat logs; score each kind by itself")
-    return any(flat)
+    return any(flat) or sql is not None

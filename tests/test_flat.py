@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import bare, threads_of
+from builders import bare, threads_of, write_threads
 from cli import run
 
 import grooming_flag as gf
@@ -254,8 +254,240 @@ def test_a_log_larger_than_the_memory_for_it_gives_the_same_threads(tmp_path: Pa
               repeat(md5(i::VARCHAR), 6) AS text FROM range(1000000) r(i)"""  # 200 MB and more
     duckdb.execute(f"COPY ({rows}) TO '{path}' (FORMAT parquet)")
     found = {}
-    for memory in ("120MB", "2GB"):
+    for memory in ("160MB", "2GB"):
         batches = flat.read_flat_columns(path, memory=memory)
         found[memory] = [(b.thread_ids, b.lengths, zlib.crc32(b.text[: b.offsets[-1]])) for b in batches]
-    assert found["120MB"] == found["2GB"]
+    assert found["160MB"] == found["2GB"]
     assert sum(sum(lengths) for _, lengths, _ in found["2GB"]) == 1_000_000
+
+
+# --- folders, patterns, databases and queries --------------------------------------------------------------------
+
+
+def scores_of(*inputs: object, **options: Any) -> list[dict[str, Any]]:
+    """Return the rows that the command line writes for inputs."""
+    given = [part for name, value in options.items() for part in (f"--{name}", value)]
+    names = ",".join(f"{column}={name}" for column, name in NAMES.items())
+    ran = run("score", *inputs, "-o", "-", "--columns", names, *given)
+    assert ran.status == 0, ran.err
+    return [json.loads(line) for line in ran.out.splitlines()]
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Path:
+    """Return a folder with a log in parts, some of them in folders, as other programs write them."""
+    rows = rows_of(THREADS)
+    for i, name in enumerate(["day=1/a.csv", "day=1/b.csv", "day=2/a.csv"]):
+        (tmp_path / "log" / name).parent.mkdir(parents=True, exist_ok=True)
+        write(tmp_path / "log" / name, rows[i::3])
+    for name in ("_SUCCESS", ".a.csv.crc", "day=2/_temporary.csv"):
+        (tmp_path / "log" / name).write_text("not a log")
+    return tmp_path / "log"
+
+
+def test_folders_and_patterns_name_the_files_in_them(parts: Path, tmp_path: Path) -> None:
+    whole = write(tmp_path / "log.parquet", rows_of(THREADS))
+    expected = scores_of(whole)
+    assert len(expected) == len(THREADS)
+    assert scores_of(parts) == expected
+    assert scores_of(f"{parts}/**/?.csv") == expected
+    assert scores_of(parts / "day=1", parts / "day=2" / "a.csv") == expected
+    assert len(scores_of(f"{parts}/*/b.csv")) < len(THREADS)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "said"),
+    [
+        (["{}/*.txt"], "there are no files"),
+        (["{}/empty"], "there are no files"),
+        (["{}/day=1", "{}/*/a.csv"], "a file is given twice"),
+        (["{}/day=3.csv"], "there is no such file"),
+    ],
+)
+def test_inputs_without_files_or_with_one_twice_are_errors(parts: Path, inputs: list[str], said: str) -> None:
+    (parts / "empty").mkdir()
+    ran = run("score", *[name.format(parts) for name in inputs], "-o", parts.parent / "scores.jsonl")
+    assert ran.status == 1
+    assert said in ran.err
+
+
+def test_scores_do_not_go_into_a_folder_that_is_read(parts: Path) -> None:
+    for output in (parts / "scores.jsonl", parts / "day=1" / "scores.jsonl", f"{parts}/scores/", f"{parts}/"):
+        ran = run("score", parts, "-o", output)
+        assert ran.status == 1
+        assert "is an input too; write the output elsewhere" in ran.err
+    assert not list(parts.rglob("scores*"))
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    rows = pa.Table.from_pylist(rows_of(THREADS))
+    path = tmp_path / "chat.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        connection.register("given", rows)
+        connection.execute("CREATE TABLE messages AS FROM given")
+    return path
+
+
+def test_a_table_of_a_database_is_a_log(database: Path, tmp_path: Path) -> None:
+    before = database.read_bytes()
+    expected = scores_of(write(tmp_path / "log.parquet", rows_of(THREADS)))
+    assert scores_of(f"duckdb:{database}") == expected
+    assert scores_of(f"duckdb:{database}", sql="FROM messages") == expected
+    with duckdb.connect(str(database)) as connection:
+        connection.execute("CREATE TABLE others AS SELECT 1 AS x")
+    ran = run("score", f"duckdb:{database}", "-o", "-")
+    assert "need one table, and it has messages, others; say which with --sql" in ran.err
+    first = scores_of(f"duckdb:{database}", sql="SELECT * FROM messages WHERE channel < 't2'; -- half of it\n")
+    assert first == [row for row in expected if row["thread_id"] < "t2"]
+    assert list(tmp_path.glob("chat.duckdb*")) == [database]
+    assert len(before) <= len(database.read_bytes())
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_query_chooses_from_files(tmp_path: Path, suffix: str) -> None:
+    path = write(tmp_path / f"log.{suffix}", rows_of(THREADS))
+    expected = [row for row in scores_of(path) if row["n_messages"] > 20]
+    query = "SELECT * FROM log WHERE channel IN (SELECT channel FROM log GROUP BY channel HAVING count(*) > 20)"
+    assert scores_of(path, sql=query) == expected != []
+
+
+def test_a_query_names_files_itself(tmp_path: Path) -> None:
+    path = write(tmp_path / "log.parquet", rows_of(THREADS))
+    assert scores_of(sql=f"SELECT * FROM '{path}'") == scores_of(path)  # noqa: S608
+
+
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [
+        ("DROP TABLE messages", "give one SELECT as the query"),
+        ("FROM messages; DROP TABLE messages", "give one SELECT as the query"),
+        ("FROM messages) ; (SELECT 1", "ParserException"),
+        ("FROM nothing", "CatalogException"),
+        ("SELECT 1 AS thread_id", "has no column"),
+        ("FROM 'https://tea.example/x.parquet'", "without extensions"),
+        ("", "give one SELECT as the query"),
+    ],
+)
+def test_a_query_that_is_none_is_an_error_without_its_words(database: Path, sql: str, said: str) -> None:
+    before = database.read_bytes()
+    ran = run("score", f"duckdb:{database}", "-o", "-", "--sql", sql)
+    assert ran.status == 1
+    assert said in ran.err
+    assert "DROP" not in ran.err
+    assert database.read_bytes() == before
+
+
+def test_neither_variables_nor_threads_are_what_a_query_reads(tmp_path: Path) -> None:
+    rows = pa.Table.from_pylist(rows_of(THREADS))
+    with pytest.raises(gf.DataError, match="CatalogException"):
+        list(flat.read_flat_columns(sql="FROM rows", columns=NAMES))
+    assert len(rows) > 0
+    (tmp_path / "threads.jsonl").write_text('{"thread_id": "t", "messages": []}\n')
+    ran = run("score", tmp_path / "threads.jsonl", "-o", "-", "--sql", "FROM log")
+    assert "a query needs a flat log" in ran.err
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not a database" * 1000])
+def test_what_is_no_database_is_an_error(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "chat.duckdb").write_bytes(content)
+    ran = run("score", f"duckdb:{tmp_path}/chat.duckdb", "-o", "-")
+    assert ran.status == 1
+    assert "chat.duckdb" in ran.err
+
+
+def test_nothing_to_score_is_wrong_usage() -> None:
+    ran = run("score", "-o", "-")
+    assert ran.status == 2
+    assert "name what to score" in ran.err
+
+
+# --- bad rows ----------------------------------------------------------------------------------------------------
+
+
+def bad_rows(*paths: Path) -> tuple[list[int], list[str]]:
+    """Return how many messages a log has without its bad rows, and where these are."""
+    bad: list[gf.DataError] = []
+    found = [len(thread.messages) for thread in read_flat(*paths, on_bad=bad.append)]
+    assert CANARY not in " ".join(map(str, bad))
+    return found, sorted(str(error).split(":")[0] for error in bad)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "csv.gz", "tsv", "jsonl", "parquet", "arrow"])
+def test_a_bad_row_is_named_by_its_file_and_its_place_there(tmp_path: Path, suffix: str) -> None:
+    paths = []
+    for k, places in enumerate([(), (0, 3), (4,)]):
+        rows: list[dict[str, Any]] = [{"thread_id": "t", "author": "a", "text": CANARY} for _ in range(5)]
+        for i in places:
+            rows[i]["author"] = None
+        paths.append(write(tmp_path / f"{k}.{suffix}", rows))
+    expected = [f"{paths[1]}, row 1", f"{paths[1]}, row 4", f"{paths[2]}, row 5"]
+    assert bad_rows(*paths) == ([12], expected)
+    with pytest.raises(gf.DataError, match=re.escape(expected[0])):
+        list(read_flat(*paths))
+
+
+def test_lines_that_are_not_json_are_bad_rows(tmp_path: Path) -> None:
+    good = json.dumps({"thread_id": "t", "author": "a", "text": CANARY})
+    path = tmp_path / "log.jsonl"
+    path.write_text("\n".join([good, good[:-5], good, f'"{CANARY}"', "[1]", "\u00ff", good]) + "\n")
+    assert bad_rows(path) == ([3], [f"{path}, row {i}" for i in (2, 4, 5, 6)])
+
+
+def test_lines_that_are_not_csv_are_bad_rows(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.csv", tmp_path / "b.csv"
+    head = b"thread_id,author,text\r\n"
+    first.write_bytes(
+        b"\xef\xbb\xbf"
+        + head
+        + b't,a,"two\r\nlines"\r\nt,a\r\nt,,marmalade-canary\r\nt,"a"b,c\r\nt,a,b,c\r\n#t,a,"a ""b"""\r\n,a,b\r\n'
+    )
+    second.write_bytes(head + b"t,a,b\r\nt,a,\xff\xfe marmalade-canary\r\nt,a,b\r\n,a,b\r\nt,a,b,marmalade-canary\r\n")
+    places = [f"{first}, row {i}" for i in (2, 3, 4, 5, 7)] + [f"{second}, row {i}" for i in (2, 4, 5)]
+    assert bad_rows(first, second) == ([1, 3], places)
+    with pytest.raises(gf.DataError, match=re.escape(f"{first}, row 2: is not CSV")) as caught:
+        list(read_flat(first, second))
+    assert CANARY not in "".join(traceback.format_exception(caught.value))
+
+
+def test_what_comes_first_in_a_file_of_csv_says_nothing_about_what_comes_later(tmp_path: Path) -> None:
+    rows = [{"thread_id": "#t", "author": "a", "text": "tea"}] * 30_000
+    rows += [
+        {"thread_id": "#t", "author": "a", "text": "the \"best\";\t'tea',\n#1|2"},
+        {**rows[0], "text": "x" * 3_000_000},
+    ]
+    (thread,) = read_flat(write(tmp_path / "log.csv", rows))
+    assert [message.text for message in thread.messages] == [row["text"] for row in rows]
+
+
+def test_files_of_csv_with_other_columns_are_no_log(tmp_path: Path) -> None:
+    one = write(tmp_path / "a.csv", [{"thread_id": "t", "author": "a", "text": "tea"}])
+    other = write(tmp_path / "b.csv", [{"author": "a", "thread_id": "t", "text": "tea"}])
+    with pytest.raises(gf.DataError, match=r"b\.csv: has not the columns of .*a\.csv"):
+        list(read_flat(one, other))
+    (tmp_path / "c.csv").write_bytes(b"")
+    with pytest.raises(gf.DataError, match=r"c\.csv"):
+        list(read_flat(tmp_path / "c.csv"))
+
+
+@pytest.mark.parametrize("suffix", [*FORMATS, "threads"])
+def test_how_much_has_been_read_is_known_where_it_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    monkeypatch.setattr(columns, "BATCH_BYTES", 10_000)
+    monkeypatch.setattr(flat, "ROWS", 500)
+    threads = [gf.Thread(f"t{i}", [gf.Message("a", TEXT)]) for i in range(5_000)]
+    if suffix == "threads":
+        path = write_threads(tmp_path / "log.jsonl", threads)
+    else:
+        path = write(tmp_path / f"log.{suffix}", rows_of(threads))
+    shares: list[float] = []
+    names = {} if suffix == "threads" else NAMES
+    score_files(
+        [path], tmp_path / "scores.jsonl", gf.load_model(), columns=names, progress=lambda s: shares.append(s.share)
+    )
+    if suffix in ("parquet", "arrow", "threads"):
+        assert shares == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0], abs=0.15)
+    else:
+        assert shares == [0.0] * 5

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from grooming_flag.artifact import load_model
 from grooming_flag.batch import Summary, score_files
@@ -16,12 +16,16 @@ from grooming_flag.io.flat import COLUMNS, MEMORY
 
 
 def score(
-    inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT...", help="Threads (.jsonl, .gz, .zst or -), or one flat log.")
-    ],
     output: Annotated[
         str, typer.Option("--output", "-o", help="Score file: JSON lines (- is stdout) or .parquet; or a FOLDER/.")
     ],
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="INPUT...",
+            help="Threads (.jsonl, .gz, .zst or -), or one flat log; files, folders, 'patterns*', or duckdb:FILE.",
+        ),
+    ] = None,
     model: ModelFolder = None,
     at: Annotated[str | None, typer.Option(help="Operating point of the model. [default: balanced]")] = None,
     threshold: Annotated[float | None, typer.Option(min=0.0, max=1.0, help="Flag at this probability instead.")] = None,
@@ -32,6 +36,12 @@ def score(
             metavar="COLUMN=NAME,...", help="Names of thread_id, author, sent_at, text, message_id in a flat log."
         ),
     ] = "",
+    sql: Annotated[
+        str | None,
+        typer.Option(
+            metavar="QUERY", help="Score the rows of a query, FROM log (the INPUT) or tables of its database."
+        ),
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Threads of execution.")] = 1,
     memory: Annotated[
         str, typer.Option(metavar="SIZE", help="What sorting a flat log may take of it; the rest is on disk.")
@@ -49,6 +59,8 @@ def score(
 
     Into a FOLDER/ scores go in parts: a run that was interrupted goes on where it stopped when it is started again.
     """
+    if not inputs and sql is None:
+        raise typer.BadParameter("name what to score", param_hint="INPUT")
     if not output:
         raise typer.BadParameter("name a file, or - for stdout", param_hint="--output")
     if skip_bad and output == "-":
@@ -62,23 +74,24 @@ def score(
     loaded = load_model(model)
     check_point(loaded, at)
     bad_lines = Path(f"{output.rstrip('/')}.bad.jsonl") if skip_bad else None
-    shown = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    shown = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*shown, console=err, transient=True, disable=not err.is_terminal) as bar:
-        task = bar.add_task("scoring")
+        task = bar.add_task("reading", total=None)
 
         def show(so_far: Summary) -> None:
             rate = (so_far.messages - so_far.scored_before) / max(so_far.seconds, 1e-9)
             counts = f"{so_far.threads:,} threads, {so_far.flagged:,} flagged, {rate:,.0f} messages a second"
-            bar.update(task, description=counts)
+            bar.update(task, description=counts, completed=so_far.share, total=1 if so_far.share else None)
 
         summary = score_files(
-            inputs,
+            inputs or [],
             output,
             loaded,
             chosen,
             evidence=evidence,
             n_jobs=jobs,
             columns=mapping,
+            sql=sql,
             memory=memory,
             only_flagged=only_flagged,
             limit=limit,

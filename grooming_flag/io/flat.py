@@ -1,13 +1,16 @@
-"""Flat logs, one message a row, in Parquet, CSV, JSON lines or Arrow files: DuckDB sorts them into threads."""
+"""Flat logs, one message a row, in files, databases or whatever a query finds: DuckDB sorts them into threads."""
 
 from __future__ import annotations
 
+import csv
 import glob
 import os
+import sys
 import tempfile
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import groupby
+from itertools import accumulate, chain, groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,7 +20,7 @@ import numpy as np
 from grooming_flag.errors import DataError, MissingExtraError
 from grooming_flag.io.columns import Columns
 from grooming_flag.io.scores import require_pyarrow
-from grooming_flag.io.streams import check_readable, read_lines
+from grooming_flag.io.streams import Reach, check_readable, read_lines
 from grooming_flag.records import Message, Thread, ThreadColumns
 
 if TYPE_CHECKING:
@@ -27,25 +30,35 @@ Read = TypeVar("Read")
 
 COLUMNS = ("thread_id", "author", "sent_at", "text", "message_id")
 REQUIRED = ("thread_id", "author", "text")
-READERS = {
-    ".parquet": "read_parquet($path)",
-    ".csv": "read_csv($path, header = true, all_varchar = true, strict_mode = true)",
-    ".tsv": "read_csv($path, header = true, all_varchar = true, strict_mode = true, delim = '\t')",
-    ".jsonl": "read_json($path, format = 'newline_delimited')",
-    ".arrow": "log",
+QUOTES = "quote = '\"', escape = '\"', comment = ''"
+CSV = f"header = true, auto_detect = false, strict_mode = true, max_line_size = {1 << 24}, {QUOTES}"
+READERS = {  # braces for a list of files; nothing is guessed from the first rows, which may be unlike the others
+    ".parquet": "read_parquet({})",
+    ".csv": f"read_csv({{}}, {CSV}, delim = ',')",
+    ".tsv": f"read_csv({{}}, {CSV}, delim = '\t')",
+    ".jsonl": "read_json({}, format = 'newline_delimited', ignore_errors = true)",  # a bad line is a row of NULL
+    ".arrow": "arrow_files",
 }
 ROWS = 10_000
+FIRST_LINES = 1000
 ABSENT, BAD_TIME = 1, 2  # what is wrong with a row
 MEMORY = "1200MB"
+QUERY, DATABASE = "query", "duckdb:"
+COUNTED = (".parquet", ".arrow", DATABASE)  # rows are told by what stands beside them
+FILE = "grooming_flag: file"  # a column that no log has
+EVERYTHING = f"max(hash({', '.join(COLUMNS)}))"  # for which all columns must be parsed
 SETTINGS = {
     "threads": 2,
     "autoinstall_known_extensions": False,  # nothing is ever fetched
     "autoload_known_extensions": False,
+    "python_enable_replacements": False,  # nor is a variable of this program taken for a table
 }
 
 
 def is_flat(path: str | os.PathLike[str]) -> bool:
     """Return whether the file holds a message a row, by its name or, if it is JSON lines, by its first line."""
+    if str(path).startswith(DATABASE):
+        return True
     suffix = _suffix(path)
     if suffix != ".jsonl":
         return suffix in READERS
@@ -60,8 +73,10 @@ def is_flat(path: str | os.PathLike[str]) -> bool:
 def read_flat(
     *paths: str | os.PathLike[str],
     columns: Mapping[str, str] | None = None,
+    sql: str | None = None,
     memory: str = MEMORY,
     on_bad: Callable[[DataError], None] | None = None,
+    reach: Reach | None = None,
 ) -> Iterator[Thread]:
     """Yield the threads of a flat log, ordered by id; the rows of a thread may lie anywhere in its files.
 
@@ -71,13 +86,18 @@ def read_flat(
     ----------
     *paths : path
         The files of one log, in one format: .parquet, .csv, .tsv, .jsonl or .arrow; CSV and JSON lines also as .gz or
-        .zst.
+        .zst. Or ``duckdb:`` and a database file, which is only read, and whose one table is the log.
     columns : mapping of str to str, optional
         Names that the log uses for `thread_id`, `author`, `sent_at`, `text` and `message_id`.
+    sql : str, optional
+        A query in DuckDB's SQL whose rows are the log, of the tables of a database, of files that it names itself, or
+        of `log`: the files of `paths`, in which all columns are text if they are CSV or JSON lines.
     memory : str
         What sorting may take of it, such as ``4GB``; the rest is sorted on disk.
     on_bad : callable, optional
         Gets the error of each row without thread, author or text, which is then left out. By default it is raised.
+    reach : Reach, optional
+        Gets how many rows have come, sorted, and how many there are where that is known without reading all.
 
     Raises
     ------
@@ -87,20 +107,22 @@ def read_flat(
         If a file cannot be read, a column is missing, or a row has no thread, author or text.
     """
 
-    def threads(log: str, connection: Any, query: str, parameters: Mapping[str, Any]) -> Iterator[Thread]:
-        result = connection.execute(f"SELECT * {query}", parameters)
-        rows = _complete(_fetch(result), log, on_bad)
+    def threads(log: _Log) -> Iterator[Thread]:
+        result = log.connection.execute(log.sorted_rows("*"))
+        rows = _complete(chain.from_iterable(iter(partial(result.fetchmany, ROWS), [])), log, on_bad)
         for thread_id, group in groupby(rows, key=lambda row: row[0]):
             yield Thread(thread_id, [Message(author, text, at, m_id) for _, author, at, text, m_id, *_ in group])
 
-    return _read(paths, columns, memory, threads)
+    return _read(paths, columns, sql, memory, on_bad, reach, threads)
 
 
 def read_flat_columns(
     *paths: str | os.PathLike[str],
     columns: Mapping[str, str] | None = None,
+    sql: str | None = None,
     memory: str = MEMORY,
     on_bad: Callable[[DataError], None] | None = None,
+    reach: Reach | None = None,
 ) -> Iterator[ThreadColumns]:
     """Yield what `read_flat` does as columns, some hundred threads at a time and several times faster.
 
@@ -112,75 +134,243 @@ def read_flat_columns(
         As `read_flat`.
     """
 
-    def batches(log: str, connection: Any, query: str, parameters: Mapping[str, Any]) -> Iterator[ThreadColumns]:
+    def batches(log: _Log) -> Iterator[ThreadColumns]:
         require_pyarrow("flat logs need")
-        connection.execute("SET arrow_large_buffer_size = true")
-        relation = connection.sql(f"SELECT thread_id, author, text, problem, place {query}", params=parameters)
-        return _columns(map(partial(_complete_rows, log, on_bad), relation.to_arrow_reader(ROWS)))
+        rows = log.connection.sql(log.sorted_rows("thread_id, author, text, problem, place"))
+        return _columns(map(partial(_complete_rows, log, on_bad), rows.to_arrow_reader(ROWS)))
 
-    return _read(paths, columns, memory, batches)
+    return _read(paths, columns, sql, memory, on_bad, reach, batches)
 
 
 def _read(
     paths: Sequence[str | os.PathLike[str]],
     columns: Mapping[str, str] | None,
+    sql: str | None,
     memory: str,
-    rows_of: Callable[[str, Any, str, Mapping[str, Any]], Iterator[Read]],
+    on_bad: Callable[[DataError], None] | None,
+    reach: Reach | None,
+    rows_of: Callable[[_Log], Iterator[Read]],
 ) -> Iterator[Read]:
-    """Yield what is made of the sorted rows of a log, given its name, a connection, and a query and its parameters."""
+    """Yield what is made of the sorted rows of a log."""
     duckdb = _duckdb()
     problem = ""
-    log = ", ".join(map(str, paths))
-    if len({_suffix(path) for path in paths}) != 1:
-        raise DataError(f"{log}: the files of a log must have one format; score each format by itself")
-    for path in paths:
-        check_readable(path)
-    names = {**dict(zip(COLUMNS, COLUMNS, strict=True)), **(columns or {})}
     with tempfile.TemporaryDirectory(prefix="grooming_flag-") as scratch:
         connection = duckdb.connect(config={"temp_directory": scratch, "memory_limit": memory, **SETTINGS})
+        log = _Log(connection, list(map(str, paths)), columns or {}, reach or Reach())
         try:
             connection.execute("SET TimeZone = 'UTC'")
-            yield from rows_of(log, connection, *_sorted_rows(connection, log, paths, names))
+            connection.execute("SET arrow_large_buffer_size = true")
+            log.open(sql)
+            first: list[Read] | None = None
+            try:  # all is read before the first row comes
+                found = rows_of(log)
+                first = list(islice(found, 1))
+            except duckdb.InvalidInputException:
+                if not log.is_csv:
+                    raise
+            if first is None:
+                for error in log.rejects():
+                    _report(on_bad, error)
+                first, found = [], rows_of(log)
+            yield from chain(first, found)
         except duckdb.Error as error:
-            is_full = isinstance(error, duckdb.OutOfMemoryException)
-            mend = (
-                "give it more memory, or split the log by thread" if is_full else "is it whole, and what its name says?"
-            )
-            problem = f"{log}: DuckDB cannot read it ({type(error).__name__}); {mend}"
+            problem = f"{log.name}: DuckDB cannot read it ({type(error).__name__}); {log.mend(error)}"
         finally:
             connection.close()
     if problem:  # outside of the handler: DuckDB's errors quote rows, and must not be chained
         raise DataError(problem)
 
 
-def _sorted_rows(
-    connection: Any, log: str, paths: Sequence[str | os.PathLike[str]], names: Mapping[str, str]
-) -> tuple[str, Mapping[str, Any]]:
-    """Return what follows SELECT in a query for the rows by thread, time and place, and its parameters."""
-    reader = READERS[_suffix(paths[0])]
-    parameters = {"path": [glob.escape(str(path)) for path in paths]}
-    if reader == "log":
-        connection.register("log", _arrow(log, paths))
-        parameters = {}
-    described = connection.execute(f"DESCRIBE SELECT * FROM {reader}", parameters).fetchall()  # noqa: S608
-    types = {row[0]: row[1] for row in described}
-    missing = [names[column] for column in REQUIRED if names[column] not in types]
-    if missing:
-        raise DataError(f"{log}: has no column {', '.join(missing)}; map the names with --columns thread_id=NAME,...")
-    if "read_json" in reader:  # else DuckDB guesses types and rewrites ids and text that look like times or numbers
-        known = ", ".join(f"{_literal(name)}: 'VARCHAR'" for name in names.values() if name in types)
-        reader = reader.removesuffix(")") + f", columns = {{{known}}})"
-        types = dict.fromkeys(types, "VARCHAR")
-    empty = "''" if "read_csv" in reader else "NULL"  # where nothing between two commas is an empty text
-    values = {column: _expression(column, names[column], types, empty) for column in COLUMNS}
-    columns = ", ".join(f"{value} AS {column}" for column, value in values.items())
-    bad_time = "false"
-    if names["sent_at"] in types:
-        bad_time = f"{_quoted(names['sent_at'])} IS NOT NULL AND ({values['sent_at']}) IS NULL"
-    absent = " OR ".join(f"({values[column]}) IS NULL" for column in REQUIRED)
-    problem = f"CASE WHEN {bad_time} THEN {BAD_TIME} WHEN {absent} THEN {ABSENT} ELSE 0 END"
-    rows = f"SELECT {columns}, {problem} AS problem, row_number() OVER () AS place FROM {reader}"  # noqa: S608
-    return f"FROM ({rows}) ORDER BY thread_id, sent_at, place", parameters
+class _Log:
+    """A log in a connection to DuckDB, which is asked for its rows.
+
+    Attributes
+    ----------
+    name : str
+        For errors.
+    connection : duckdb.DuckDBPyConnection
+    reach : Reach
+        In rows.
+    """
+
+    def __init__(self, connection: Any, paths: list[str], columns: Mapping[str, str], reach: Reach) -> None:
+        self.name = ", ".join(paths) or "the query"
+        self.connection = connection
+        self.reach = reach
+        self._paths = paths
+        self._columns = {**dict(zip(COLUMNS, COLUMNS, strict=True)), **columns}
+        self._kind = QUERY
+        self._from = ""
+        self._types: dict[str, str] = {}
+        self._rejects: dict[str, list[int]] = {}  # numbers of the rows that are left out, by file
+        self._ends: list[int] = []  # places of the last rows of the files
+
+    def open(self, sql: str | None) -> None:
+        """Find out where the rows are and of what types; raise a DataError if a column is not there."""
+        if any(path.startswith(DATABASE) for path in self._paths):
+            self._open_database(has_query=sql is not None)
+        elif self._paths:
+            self._open_files(has_query=sql is not None)
+        elif sql is None:
+            raise DataError("there is nothing to read; name files, or give a query")
+        if sql is not None:
+            self._open_query(sql)
+        if self._kind in COUNTED:
+            (self.reach.total,) = self.connection.execute(f"SELECT count(*) FROM {self._from}").fetchone()  # noqa: S608
+        self._types = self._described(self._from)
+        missing = [self._columns[column] for column in REQUIRED if self._columns[column] not in self._types]
+        if missing:
+            mend = "map the names with --columns thread_id=NAME,..."
+            raise DataError(f"{self.name}: has no column {', '.join(missing)}; {mend}")
+
+    def _open_database(self, has_query: bool) -> None:
+        """Attach the database; without a query its one table or view is the log."""
+        self._kind = DATABASE
+        if len(self._paths) > 1:
+            raise DataError(f"{self.name}: a database is a log by itself; score it alone")
+        path = self._paths[0].removeprefix(DATABASE)
+        check_readable(path)
+        self.connection.execute(f"ATTACH {_literal(path)} AS log_database (READ_ONLY)")
+        self.connection.execute("USE log_database")
+        tables = [row[0] for row in self.connection.execute("SHOW TABLES").fetchall()]
+        if len(tables) != 1 and not has_query:
+            names = ", ".join(tables) or "none"
+            raise DataError(f"{self.name}: need one table, and it has {names}; say which with --sql 'FROM TABLE'")
+        self._from = _quoted(tables[0]) if tables else ""
+
+    def _open_files(self, has_query: bool) -> None:
+        kinds = {_suffix(path) for path in self._paths}
+        if len(kinds) != 1:
+            raise DataError(f"{self.name}: the files of a log must have one format; score each format by itself")
+        (self._kind,) = kinds
+        if self._kind not in READERS:
+            raise DataError(f"{self.name}: no flat log has such a name; see the formats in the README")
+        for path in self._paths:
+            check_readable(path)
+        files = ", ".join(_literal(glob.escape(path)) for path in self._paths)
+        self._from = READERS[self._kind].format(f"[{files}]")
+        if self._kind == ".arrow":
+            self._arrow = _arrow(self.name, self._paths)
+            self.connection.register(self._from, self._arrow)
+        elif self._kind == ".jsonl":
+            names = [name for name in _keys(self._paths) if has_query or name in self._columns.values()]
+            rare = [self._columns[column] for column in COLUMNS if column not in REQUIRED]
+            self._all_text(dict.fromkeys([*names, *rare]))
+        elif self.is_csv:
+            self._all_text(_header(self._paths, "\t" if self._kind == ".tsv" else ","))
+
+    def _all_text(self, names: Iterable[str]) -> None:
+        """Read columns as text: DuckDB would guess types, and rewrite ids and text that look like times or numbers."""
+        columns = ", ".join(f"{_literal(name)}: 'VARCHAR'" for name in names)
+        self._from = _with(self._from, f"columns = {{{columns}}}") if columns else self._from
+
+    def _open_query(self, sql: str) -> None:
+        statements = self.connection.extract_statements(sql)
+        if len(statements) != 1 or statements[0].type.name != "SELECT":
+            raise DataError(f"{self.name}: give one SELECT as the query; a log is only read")
+        if self._kind in READERS:
+            self.connection.execute(f"CREATE TEMP VIEW log AS SELECT * FROM {self._from}")  # noqa: S608
+        self._kind = QUERY
+        self._from = "log_rows"
+        self.connection.execute(f"CREATE TEMP VIEW {self._from} AS {sql}")
+
+    def _described(self, source: str) -> dict[str, str]:
+        """Return the types of the columns, by name."""
+        rows = self.connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()  # noqa: S608
+        return {row[0]: row[1] for row in rows}
+
+    def sorted_rows(self, columns: str) -> str:
+        """Return a query for the rows by thread, time and place in the log.
+
+        There are the columns `COLUMNS`, `place`, and `problem`: 0 if the row is complete.
+        """
+        rows = self._rows("store_rejects = true") if self._rejects else self._rows()
+        return f"SELECT {columns} FROM ({rows}) ORDER BY thread_id, sent_at, place"  # noqa: S608
+
+    def _rows(self, *options: str) -> str:
+        """Return a query for all rows in their order, from files read with these options."""
+        values = {column: self._expression(column) for column in COLUMNS}
+        found = ", ".join(f"{value} AS {column}" for column, value in values.items())
+        bad_time = "false"
+        if self._columns["sent_at"] in self._types:
+            bad_time = f"{_quoted(self._columns['sent_at'])} IS NOT NULL AND ({values['sent_at']}) IS NULL"
+        absent = " OR ".join(f"({values[column]}) IS NULL" for column in REQUIRED)
+        problem = f"CASE WHEN {bad_time} THEN {BAD_TIME} WHEN {absent} THEN {ABSENT} ELSE 0 END"
+        places = "row_number() OVER () AS place"
+        return f"SELECT {found}, {problem} AS problem, {places} FROM {_with(self._from, *options)}"  # noqa: S608
+
+    def _expression(self, column: str) -> str:
+        """Return the SQL for a column as threads have it."""
+        name = self._columns[column]
+        kind = self._types.get(name)
+        value = _quoted(name)
+        if kind is None:
+            return "NULL"
+        if column == "text":  # nothing between two commas is an empty one
+            return f"coalesce({value}::VARCHAR, '')" if self.is_csv else f"{value}::VARCHAR"
+        if column != "sent_at":
+            return f"{value}::VARCHAR"
+        if kind.startswith(("TIMESTAMP", "DATE")):
+            return f"epoch({value})"
+        if kind == "VARCHAR":
+            return f"coalesce(try_cast({value} AS DOUBLE), epoch(try_cast({value} AS TIMESTAMPTZ)))"
+        return f"{value}::DOUBLE"
+
+    @property
+    def is_csv(self) -> bool:
+        """Whether the rows are lines of CSV or TSV files."""
+        return self._kind in (".csv", ".tsv")
+
+    def rejects(self) -> Iterator[DataError]:
+        """Yield an error for each row of CSV that cannot be parsed; they are left out from now on."""
+        cursor = self.connection.cursor()
+        cursor.execute(f"SELECT {EVERYTHING} FROM ({self._rows('store_rejects = true')})").fetchall()  # noqa: S608
+        found = cursor.execute(
+            "SELECT DISTINCT file_path, line - 1 FROM reject_errors JOIN reject_scans USING (scan_id, file_id)"
+        ).fetchall()
+        self._rejects = {path: sorted(row for file, row in found if file == path) for path in self._paths}
+        for path, rows in self._rejects.items():
+            for row in rows:
+                yield DataError(f"{path}, row {row}: is not CSV as the header has it; quote text that has commas")
+
+    def where(self, place: int) -> str:
+        """Return file and number of a row, counted from 1 without a header, for its place among all."""
+        if self._kind not in READERS:
+            return f"{self.name}, row {place}"
+        if not self._ends:
+            self._ends = list(accumulate(self._lengths()))
+        k = bisect_left(self._ends, place)
+        row = place - (self._ends[k - 1] if k else 0)
+        for reject in self._rejects.get(self._paths[k], ()):
+            row += reject <= row
+        return f"{self._paths[k]}, row {row}"
+
+    def _lengths(self) -> list[int]:
+        """Return how many rows are read of each file."""
+        if len(self._paths) == 1:
+            return [sys.maxsize]
+        if self._kind == ".arrow":
+            return [fragment.count_rows() for fragment in self._arrow.get_fragments()]
+        options = [f"filename = {_literal(FILE)}", *["store_rejects = true"] * bool(self._rejects)]
+        rows = self._rows(*options).replace("SELECT", f"SELECT {_quoted(FILE)} AS file,", 1)
+        query = f"SELECT file, count(*), {EVERYTHING} FROM ({rows}) GROUP BY file"  # noqa: S608
+        found = {row[0]: row[1] for row in self.connection.cursor().execute(query).fetchall()}
+        return [found.get(path, 0) for path in self._paths]
+
+    def mend(self, error: Exception) -> str:
+        """Return what may help against an error of DuckDB's."""
+        if type(error).__name__ == "OutOfMemoryException":
+            return "give it more memory, or split the log by thread"
+        if self._kind == QUERY:
+            return "does the query run in DuckDB by itself, without extensions?"
+        if self._kind == DATABASE:
+            return "is it a database of DuckDB's, whole, and not open for writing elsewhere?"
+        return "is it whole, and what its name says?"
+
+
+def _with(source: str, *options: str) -> str:
+    """Return a reader of files with more options."""
+    return source.removesuffix(")") + "".join(f", {option}" for option in options) + ")" if options else source
 
 
 def _quoted(name: str) -> str:
@@ -191,53 +381,65 @@ def _literal(name: str) -> str:
     return "'" + name.replace("'", "''") + "'"
 
 
-def _expression(column: str, name: str, types: Mapping[str, str], empty: str) -> str:
-    quoted = _quoted(name)
-    if name not in types:
-        return "NULL"
-    if column == "text":
-        return f"coalesce({quoted}::VARCHAR, {empty})"
-    if column != "sent_at":
-        return f"{quoted}::VARCHAR"
-    if types[name].startswith(("TIMESTAMP", "DATE")):
-        return f"epoch({quoted})"
-    if types[name] == "VARCHAR":
-        return f"coalesce(try_cast({quoted} AS DOUBLE), epoch(try_cast({quoted} AS TIMESTAMPTZ)))"
-    return f"{quoted}::DOUBLE"
+def _keys(paths: Sequence[str]) -> list[str]:
+    """Return the keys of the first objects of flat JSON-lines files."""
+    lines = (line for path in paths for _, line in islice(read_lines(path), FIRST_LINES))
+    found: dict[str, None] = {}
+    for line in lines:
+        try:
+            found |= dict.fromkeys(msgspec.json.decode(line, type=dict[str, msgspec.Raw]))
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            continue  # DuckDB will find it too
+    return list(found)
 
 
-def _fetch(rows: Any) -> Iterator[tuple[Any, ...]]:
-    while batch := rows.fetchmany(ROWS):
-        yield from batch
+def _header(paths: Sequence[str], delimiter: str) -> list[str]:
+    """Return the names of the columns of CSV files, which must be the same in all of them."""
+    headers = []
+    for path in paths:
+        lines = (line.decode("utf-8", "replace").removeprefix("\ufeff") for _, line in read_lines(path))
+        try:
+            names = next(csv.reader(lines, delimiter=delimiter, strict=True), [])
+        except csv.Error:
+            names = []
+        headers.append([name if name not in names[:i] else f"{name}_{i}" for i, name in enumerate(names)])
+        if headers[-1] != headers[0]:
+            raise DataError(f"{path}: has not the columns of {paths[0]}; score files of other columns by themselves")
+    return headers[0]
 
 
 def _complete(
-    rows: Iterator[tuple[Any, ...]], log: str, on_bad: Callable[[DataError], None] | None
+    rows: Iterable[tuple[Any, ...]], log: _Log, on_bad: Callable[[DataError], None] | None
 ) -> Iterator[tuple[Any, ...]]:
     for row in rows:
+        log.reach.done += 1
         *_, problem, place = row
         if problem:
-            _report(log, on_bad, problem, place)
+            _report(on_bad, _error(log, problem, place))
         else:
             yield row
 
 
-def _complete_rows(log: str, on_bad: Callable[[DataError], None] | None, batch: Any) -> Any:
+def _complete_rows(log: _Log, on_bad: Callable[[DataError], None] | None, batch: Any) -> Any:
     """Return the rows of a batch that are complete, having reported the others."""
+    log.reach.done += len(batch)
     problems = np.asarray(batch.column("problem"))
     if not problems.any():
         return batch
     places = batch.column("place")
     for i in np.flatnonzero(problems).tolist():
-        _report(log, on_bad, problems[i], places[i])
+        _report(on_bad, _error(log, problems[i], places[i].as_py()))
     return batch.filter(problems == 0)
 
 
-def _report(log: str, on_bad: Callable[[DataError], None] | None, problem: int, place: object) -> None:
+def _error(log: _Log, problem: int, place: int) -> DataError:
     what = "thread_id, author or text is missing; every message needs all three"
     if problem == BAD_TIME:
         what = "sent_at is not a time; use seconds or ISO 8601"
-    error = DataError(f"{log}, row {place}: {what}")
+    return DataError(f"{log.where(place)}: {what}")
+
+
+def _report(on_bad: Callable[[DataError], None] | None, error: DataError) -> None:
     if on_bad is None:
         raise error
     on_bad(error)

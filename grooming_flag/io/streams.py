@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import gzip
 import io
 import os
@@ -10,6 +11,7 @@ import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,6 +19,19 @@ from grooming_flag.errors import DataError
 
 CHUNK = 1 << 20
 UNREADABLE = (EOFError, OSError, zlib.error)
+
+
+@dataclass(slots=True)
+class Reach:
+    """How far reading has come, in bytes of files or rows of a log; `total` is 0 where it cannot be known."""
+
+    done: int = 0
+    total: int = 0
+
+    @property
+    def share(self) -> float:
+        """The part that has been read, 0..1."""
+        return min(self.done / self.total, 1.0) if self.total else 0.0
 
 
 class _ZstdReader(io.RawIOBase):
@@ -54,6 +69,41 @@ class _ZstdReader(io.RawIOBase):
         return size
 
 
+def input_files(inputs: Iterable[str | os.PathLike[str]]) -> list[str]:
+    """Return the files that inputs name, in order: those below a folder and those that fit a pattern by name.
+
+    Parameters
+    ----------
+    inputs : iterable of path
+        Files, folders, and patterns with ``*``, ``**``, ``?`` and ``[...]``; ``-`` and what is no file stays as it
+        is. Files below a folder whose names, or those of folders between, begin with a dot or an underscore are left
+        out, as programs that write logs in parts mean them to be.
+
+    Raises
+    ------
+    DataError
+        If a folder or a pattern has no files, or a file is named twice.
+    """
+    files: list[str] = []
+    for name in map(str, inputs):
+        path, found = Path(name), [name]
+        if path.is_dir():
+            below = (file for file in path.rglob("*") if file.is_file())
+            found = sorted(str(file) for file in below if not _is_hidden(file.relative_to(path)))
+        elif glob.has_magic(name) and not path.exists():
+            found = sorted(file for file in glob.glob(name, recursive=True) if Path(file).is_file())
+        if not found:
+            raise DataError(f"{name}: cannot be read: there are no files")
+        files += found
+    if len(set(map(os.path.realpath, files))) < len(files):
+        raise DataError("a file is given twice; name each once")
+    return files
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part[0] in "._" for part in path.parts)
+
+
 def check_readable(path: str | os.PathLike[str]) -> None:
     """Raise a DataError if there is no such file; ``-`` is standard input."""
     if str(path) != "-" and Path(path).is_dir():
@@ -65,22 +115,26 @@ def check_readable(path: str | os.PathLike[str]) -> None:
 def check_not_input(
     targets: Iterable[str | os.PathLike[str] | None], inputs: Iterable[str | os.PathLike[str] | None]
 ) -> None:
-    """Raise a DataError if a file that is to be written is read too; None and ``-`` are no files."""
-    existing = [path for path in inputs if path is not None and Path(path).exists()]
+    """Raise a DataError if a file that is to be written, or any that holds it, is read; None and ``-`` are no files."""
+    existing = [Path(path) for path in inputs if path is not None and Path(path).exists()]
+    folders = {path.resolve() for path in existing if path.is_dir()}
     for target in targets:
-        if target is None or str(target) == "-" or not Path(target).exists():
+        if target is None or str(target) == "-":
             continue
-        if any(os.path.samefile(target, path) for path in existing):
+        is_input = Path(target).exists() and any(path.samefile(target) for path in existing)
+        if is_input or not folders.isdisjoint(Path(target).resolve().parents):
             raise DataError(f"{target}: is an input too; write the output elsewhere")
 
 
-def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:
+def read_lines(path: str | os.PathLike[str], reach: Reach | None = None) -> Iterator[tuple[int, bytes]]:
     """Yield the number, from 1, and the bytes of each line that is not blank.
 
     Parameters
     ----------
     path : path
         ``-`` for standard input; decompressed if the name ends in .gz or .zst.
+    reach : Reach, optional
+        Gets the bytes of the file that have been read, compressed as they are.
 
     Raises
     ------
@@ -88,9 +142,12 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:
         If the file cannot be opened, or ends before it should.
     """
     number = 0
+    before = reach.done if reach else 0
     try:
-        with _open(path) as lines:
+        with _open(path) as (lines, raw):
             for number, line in enumerate(lines, 1):
+                if reach:
+                    reach.done = before + raw.tell()
                 if not line.isspace():
                     yield number, line
     except UNREADABLE as error:
@@ -100,7 +157,7 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:
 def read_chunks(path: str | os.PathLike[str]) -> Iterator[bytes]:
     """Yield the bytes of a file as `read_lines` does, whatever its lines are."""
     try:
-        with _open(path) as source:
+        with _open(path) as (source, _):
             while chunk := source.read(CHUNK >> 4):
                 yield chunk
     except UNREADABLE as error:
@@ -115,17 +172,18 @@ def _data_error(path: str | os.PathLike[str], error: Exception, place: str = "")
 
 
 @contextmanager
-def _open(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+def _open(path: str | os.PathLike[str]) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+    """Give a file to read, decompressed, and the file as it is."""
     if str(path) == "-":
-        yield sys.stdin.buffer
+        yield sys.stdin.buffer, io.BytesIO()
         return
     with open(path, "rb", buffering=CHUNK >> 2) as raw:
         if str(path).endswith(".gz"):
-            yield gzip.GzipFile(fileobj=raw)  # type: ignore[misc]
+            yield gzip.GzipFile(fileobj=raw), raw  # type: ignore[misc]
         elif str(path).endswith(".zst"):
-            yield io.BufferedReader(_ZstdReader(raw), CHUNK)
+            yield io.BufferedReader(_ZstdReader(raw), CHUNK), raw
         else:
-            yield raw
+            yield raw, raw
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import msgspec
 
 from grooming_flag.errors import DataError
 from grooming_flag.io.columns import Columns
-from grooming_flag.io.streams import check_readable, compressed, read_lines, whole_file
+from grooming_flag.io.streams import Reach, check_readable, compressed, read_lines, whole_file
 from grooming_flag.records import Identifier, Message, Thread, ThreadColumns
 
 LEAST_MESSAGE = 24  # bytes of the shortest message and what divides it from the next
@@ -61,7 +61,11 @@ _raw_decoder = msgspec.json.Decoder(_RawThreadRow)
 _coded_decoder = msgspec.json.Decoder(_CodedThread)
 
 
-def read_threads(*paths: str | os.PathLike[str], on_bad: Callable[[DataError], None] | None = None) -> Iterator[Thread]:
+def read_threads(
+    *paths: str | os.PathLike[str],
+    on_bad: Callable[[DataError], None] | None = None,
+    reach: Reach | None = None,
+) -> Iterator[Thread]:
     """Yield the threads of JSON-lines files, in order and in constant memory but for a hash of each thread id.
 
     Parameters
@@ -71,6 +75,8 @@ def read_threads(*paths: str | os.PathLike[str], on_bad: Callable[[DataError], N
     on_bad : callable, optional
         Gets the error of each line that cannot be used, which is then left out; also that of a compressed file that
         is cut short. By default it is raised.
+    reach : Reach, optional
+        Gets how many bytes of all files have been read.
 
     Raises
     ------
@@ -84,11 +90,13 @@ def read_threads(*paths: str | os.PathLike[str], on_bad: Callable[[DataError], N
     >>> sum(thread.label for thread in read_threads("examples/threads.jsonl"))
     10
     """
-    return _each(paths, _parse, on_bad)
+    return _each(paths, _parse, on_bad, reach)
 
 
 def read_columns(
-    *paths: str | os.PathLike[str], on_bad: Callable[[DataError], None] | None = None
+    *paths: str | os.PathLike[str],
+    on_bad: Callable[[DataError], None] | None = None,
+    reach: Reach | None = None,
 ) -> Iterator[ThreadColumns]:
     """Yield what `read_threads` does as columns, some hundred threads at a time and several times faster.
 
@@ -98,7 +106,7 @@ def read_columns(
         As `read_threads`.
     """
     columns = Columns()
-    for found in _each(paths, partial(_read_into, columns), on_bad):
+    for found in _each(paths, partial(_read_into, columns), on_bad, reach):
         columns.keep(found.thread_id)
         if columns.is_full:
             yield columns.take()
@@ -110,12 +118,15 @@ def _each(
     paths: Sequence[str | os.PathLike[str]],
     parse: Callable[[bytes, str], Parsed],
     on_bad: Callable[[DataError], None] | None,
+    reach: Reach | None,
 ) -> Iterator[Parsed]:
     """Yield what lines are parsed to, but for those that cannot be used or repeat a thread id."""
     seen: set[int] = set()
+    if reach:
+        reach.total = sum(os.path.getsize(path) for path in paths if os.path.isfile(path))
     for path in paths:
         check_readable(path)
-        lines = read_lines(path)
+        lines = read_lines(path, reach)
         while True:
             try:
                 number, line = next(lines)
