@@ -86,11 +86,11 @@ def line_of(**fields: str) -> str:
 
 
 def is_taken(line: str) -> bool:
-    """Return whether the quick reader takes the messages of a thread, rather than leave them to the other one."""
-    array = json.loads(line, strict=True) and line[line.index("[") : line.rindex("]") + 1].encode()
+    """Return whether the quick reader takes a thread, rather than leave it to the other one."""
+    raw = line.encode("utf-8", "surrogatepass") + b"\n"
     unpacker = columns.Unpacker()
-    unpacker.use(bytearray(len(array)), np.zeros(99, np.int64), np.zeros(99, np.int32))
-    return unpacker.read(array) > 0
+    unpacker.use(bytearray(len(raw)), np.zeros(99, np.int64), np.zeros(99, np.int32))
+    return unpacker.read(raw) is not None
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
@@ -190,6 +190,73 @@ def test_messages_that_come_twice_are_read_alike(tmp_path: Path, line: str) -> N
     check_same(tmp_path / "log.jsonl")
 
 
+FIELDS = [
+    *('"label": ' + value for value in ("0", "1", "null", "2", "-0", "1.0", "01", "true", '"1"')),
+    *('"person": ' + value for value in ('"p\\u00e9"', "null", "7", "[]")),
+    *('"suspects": ' + value for value in ('["a", "b"]', "[]", "null", '["a", 1]', '[["a"]]', '{"a": "b"}', '"a"')),
+    *(f'"other": {value}' for value in ('[1, [2, {}], {"a": [true, false, null]}]', "-0.5E+10", "{}", "[[]]", '""')),
+    *(
+        f'"other": {value}'
+        for value in ("[1,]", "[,1]", "{1: 2}", '{"a"}', "+1", ".5", "1.", "1e", "nul", "NaN", "-", "[")
+    ),
+    *('"other": ' + n * "[" + n * "]" for n in (16, 17, 2000)),
+    '"\\u006fther": 1',
+    '"": 1',
+]
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_other_fields_of_a_thread_are_read_alike(tmp_path: Path, field: str) -> None:
+    lines = [
+        f'{{{field}, "thread_id": "t", "messages": [{{"author": "a", "text": "tea"}}]}}',
+        f' {{ "messages" :[ {{"author": "a", "text": "tea"}} ] , "thread_id":"u","x":{{ }}, {field} }}\r',
+        f'{{"thread_id": 7, "thread_id": "v", "messages": [{{"author": "a", "text": "tea", {field}}}]}}',
+    ]
+    (tmp_path / "log.jsonl").write_text("\n".join(lines))
+    check_same(tmp_path / "log.jsonl")
+
+
+INTERESTING = [
+    bytes([i]) for i in (0, 9, 10, 13, 31, 32, 34, 44, 45, 46, 48, 58, 92, 93, 101, 123, 125, 127, 128, 194, 224)
+]
+INTERESTING += [
+    b"\xed\xa0\x80",
+    b"\xc0\x80",
+    b"\xf4\x90\x80\x80",
+    b"\xe2\x98\x95",
+    b"\\u12g4",
+    b"\\ud83d\\ude02",
+    b"\\x",
+    b"null",
+]
+WHOLE = (
+    '{"thread_id": "tea", "label": 1, "suspects": ["a"], "person": null, "extra": [1.5e-3, {"k": "v"}, true], '
+    '"messages": [{"author": "a", "sent_at": 1701293240.5, "text": "caf\u00e9 \\"tea\\" \u2615\U0001f602", '
+    '"message_id": 7}, '
+    '{"author": "bo", "sent_at": "2024-02-28T12:30:00Z", "text": "and\\ncake", "message_id": "m\\u00e9", "x": {}}]}'
+).encode()
+
+
+@with_files
+@given(st.lists(st.tuples(st.integers(0, len(WHOLE)), st.integers(0, 3), st.sampled_from(INTERESTING)), max_size=3))
+def test_a_damaged_line_is_read_alike(tmp_path: Path, changes: list[tuple[int, int, bytes]]) -> None:
+    line = WHOLE
+    for place, n_lost, more in changes:
+        line = line[:place] + more + line[place + n_lost :]
+    (tmp_path / "log.jsonl").write_bytes(line)
+    check_same(tmp_path / "log.jsonl")
+
+
+def test_a_line_without_its_end_is_not_read_beyond_it() -> None:
+    unpacker = columns.Unpacker()
+    unpacker.use(bytearray(999), np.zeros(99, np.int64), np.zeros(99, np.int32))
+    assert unpacker.read(WHOLE + b"\n") == "tea"
+    for n in range(len(WHOLE)):
+        unpacker.begin()
+        assert unpacker.read(WHOLE[:n] + b"\n") is None
+        assert unpacker.read(WHOLE[: n + 1]) is None
+
+
 @pytest.mark.parametrize("encoding", ["utf-16-be", "utf-16", "utf-32"])
 def test_text_may_take_more_room_than_its_line(tmp_path: Path, encoding: str) -> None:
     row = {"thread_id": "t", "messages": [{"author": "a", "text": "\u4f60" * 200_000}]}
@@ -210,7 +277,7 @@ def test_a_message_without_room_is_refused_and_not_written() -> None:
     ):
         with pytest.raises(ValueError, match="make room"):
             call()
-    assert unpacker.read(b'[{"author": "a", "text": "tea"}]') == 0
+    assert unpacker.read(line_of(text='"tea"').encode() + b"\n") is None
     assert unpacker.used() == (1, 6)
     assert text == b"kettle\0\0"
 

@@ -1,9 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """The messages of a thread, from JSON or from rows of Arrow, straight to buffers: no Python object a message.
 
-Of JSON it takes an array that a parser has accepted as such, in valid UTF-8, and decides nothing about errors: whatever
-is not as usual (another type, a time of another form, an escape in a name) it leaves to the caller, who reads such a
-thread in the way that takes longer.
+Of JSON it takes what is valid and as usual, and decides nothing about errors: whatever else there is (another type, a
+time of another form, an escape in a name, bytes that are not UTF-8) it leaves to the caller, who reads such a thread in
+the way that takes longer.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ NEAR = cython.declare(cython.const[cython.int], 8)  # authors that are looked fo
 LONG_NAME = cython.declare(cython.const[cython.int], 64)  # bytes of a name that is looked for in turn
 LONG_WHOLE = cython.declare(cython.const[cython.int], 18)  # digits that fit 64 bits
 LONG_NUMBER = cython.declare(cython.const[cython.int], 300)  # digits of what is finite
+DEEP = cython.declare(cython.const[cython.int], 16)  # lists and objects within one another
+ONES = cython.declare(cython.const[cython.ulonglong], 0x0101010101010101)  # one a byte
 
 if cython.compiled:
-    from cython.cimports.libc.string import memcpy
+    from cython.cimports.libc.string import memcmp, memcpy
 
 compiled = cython.compiled
 
@@ -40,7 +42,10 @@ class Unpacker:
     _kept: cython.Py_ssize_t  # messages
     _n: cython.Py_ssize_t  # those behind them that were read last included
     _end: cython.Py_ssize_t  # of the text of these
-    _i: cython.Py_ssize_t
+    _i: cython.Py_ssize_t  # where reading is
+    _stop: cython.Py_ssize_t  # the end of what is read, behind a newline
+    _n_others: cython.Py_ssize_t  # values of the list or object just read that are not strings
+    _number_is: cython.int  # what the number just read has: 0 digits alone, 1 a fraction, 2 an exponent
     _escapes: cython.bint  # whether the string just read has any
     _author_start: cython.Py_ssize_t  # in what is read, of the message just read
     _author_stop: cython.Py_ssize_t
@@ -122,22 +127,85 @@ class Unpacker:
         for i in range(first, end):
             self._add(offsets[i], offsets[i + 1], False)
 
-    def read(self, array: bytes) -> int:
-        """Add the messages of a JSON array; return how many, or 0, whatever was added, if any is not as usual."""
-        self._raw = array
+    def read(self, line: bytes):  # type: ignore[no-untyped-def]
+        """Add the messages of a thread, a line of JSON that ends with a newline.
+
+        Returns
+        -------
+        str or None
+            The id of the thread; None, whatever was added, if any of it is not as usual.
+        """
+        kind: cython.uchar
+        n: cython.Py_ssize_t = self._n
+        name: cython.Py_ssize_t = -1
+        end: cython.Py_ssize_t = -1
+        start: cython.Py_ssize_t
+        self._raw = line
         self._i = 0
-        if self._next() != 0x5B:
-            return 0
+        self._stop = len(line)
+        if self._stop == 0 or line[self._stop - 1] != 0x0A or self._next() != 0x7B:
+            return None
         self._i += 1
-        while self._next() != 0x5D:
-            if self._raw[self._i] == 0x2C:
+        while True:
+            kind = self._key(False)
+            start = self._i
+            if kind == 0x6D:
+                if self._n > n or not self._messages(line):
+                    return None
+            elif kind == 0 or not self._value(0) or not self._is_fit(kind, start):
+                return None
+            if kind == 0x74:
+                name, end = start + 1, self._i - 1
+            if self._next() == 0x2C:
                 self._i += 1
                 continue
+            break
+        if self._next() != 0x7D or self._n == n or name < 0:
+            return None
+        self._i += 1
+        self._next()
+        return line[name:end].decode() if self._i == self._stop else None
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def _is_fit(self, kind: cython.uchar, start: cython.Py_ssize_t) -> cython.bint:
+        """Return whether the value of a thread that was read last is one that its field has."""
+        byte: cython.uchar = self._raw[start]
+        if kind == 0x74:
+            return byte == QUOTE and not self._escapes
+        if kind == 0x2D or byte == 0x6E:  # null
+            return True
+        if kind == 0x6C:
+            return (byte == ZERO or byte == ZERO + 1) and self._i == start + 1
+        if kind == 0x70:
+            return byte == QUOTE
+        return byte == 0x5B and self._n_others == 0  # suspects, a list of strings
+
+    @cython.cfunc
+    def _messages(self, line: bytes) -> cython.bint:
+        """Add the messages of the list that begins here; return whether it is one, and all are usual."""
+        if self._next() != 0x5B:
+            return False
+        self._i += 1
+        while True:
             if not self._message() or not self._has_room(1, self._text_stop - self._text_start):
-                return 0
-            self._codes[self._n] = self._code(array, self._author_start, self._author_stop)
+                return False
+            self._codes[self._n] = self._code(line, self._author_start, self._author_stop)
             self._add(self._text_start, self._text_stop, self._text_escapes)
-        return self._n - self._kept
+            if self._next() != 0x2C:
+                break
+            self._i += 1
+        return self._ends(0x5D)
+
+    @cython.cfunc
+    @cython.inline
+    @cython.exceptval(check=False)
+    def _ends(self, close: cython.uchar) -> cython.bint:
+        """Go behind this byte if it comes next; return whether it does."""
+        if self._next() != close:
+            return False
+        self._i += 1
+        return True
 
     @cython.cfunc
     @cython.exceptval(check=False)
@@ -146,127 +214,268 @@ class Unpacker:
         kind: cython.uchar
         start: cython.Py_ssize_t
         self._author_start = self._text_start = -1
-        if self._raw[self._i] != 0x7B:
+        if self._next() != 0x7B:
             return False
         self._i += 1
-        while self._next() != 0x7D:
-            if self._raw[self._i] == 0x2C:
-                self._i += 1
-                continue
-            kind = self._key()
-            start = self._i + 1
-            if kind == 0 or not self._value(kind):
+        while True:
+            kind = self._key(True)
+            start = self._i
+            if kind == 0:
                 return False
-            if kind == 0x74:
-                self._text_start = start
-                self._text_stop = self._i - 1
-                self._text_escapes = self._escapes
-            elif kind == 0x61:
-                self._author_start = start
-                self._author_stop = self._i - 1
-                if self._escapes:
+            if self._raw[start] == QUOTE:
+                if not self._string() or (kind == 0x73 and not self._is_moment(start + 1, self._i - 1)):
                     return False
-        self._i += 1
-        return self._author_start >= 0 and self._text_start >= 0
+                if kind == 0x74:
+                    self._text_start = start + 1
+                    self._text_stop = self._i - 1
+                    self._text_escapes = self._escapes
+                elif kind == 0x61:
+                    self._author_start = start + 1
+                    self._author_stop = self._i - 1
+                    if self._escapes:
+                        return False
+            elif kind == 0x61 or kind == 0x74 or not self._value(0):
+                return False
+            elif kind != 0x2D and not self._is_number(kind, start):
+                return False
+            if self._next() != 0x2C:
+                break
+            self._i += 1
+        return self._ends(0x7D) and self._author_start >= 0 and self._text_start >= 0
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def _is_number(self, kind: cython.uchar, start: cython.Py_ssize_t) -> cython.bint:
+        """Return whether the value that was read last is null, or a number as a time or an id may be."""
+        byte: cython.uchar = self._raw[start]
+        if byte == 0x6E:
+            return True
+        if byte != 0x2D and (byte < ZERO or byte > NINE):
+            return False
+        if kind == 0x6D:
+            return self._number_is == 0 and self._i - start <= LONG_WHOLE
+        return self._number_is != 2 and self._i - start <= LONG_NUMBER
 
     @cython.cfunc
     @cython.inline
     @cython.exceptval(check=False)
     def _next(self) -> cython.uchar:
-        """Go to the next byte that is not white space, and return it."""
-        while self._raw[self._i] <= 0x20:
+        """Go to the next byte that is not white space, and return it, or 0 at the end."""
+        byte: cython.uchar
+        while self._i < self._stop:
+            byte = self._raw[self._i]
+            if byte != 0x20 and byte != 0x09 and byte != 0x0A and byte != 0x0D:
+                return byte
             self._i += 1
-        return self._raw[self._i]
+        self._i = self._stop
+        return 0
 
     @cython.cfunc
     @cython.exceptval(check=False)
-    def _key(self) -> cython.uchar:
-        """Go to the value behind the key, and return a letter for the key, or 0 if it has an escape.
+    def _key(self, of_message: cython.bint) -> cython.uchar:
+        """Go to the value behind the key that comes next, and return a letter for the key; 0 if it is not as usual.
 
-        ``a`` for author, ``t`` for text, ``s`` for sent_at, ``m`` for message_id, ``-`` for any other.
+        Of a message ``a`` for author, ``t`` for text, ``s`` for sent_at, ``m`` for message_id; of a thread ``t`` for
+        thread_id, ``m`` for messages, ``l`` for label, ``s`` for suspects, ``p`` for person; ``-`` for any other.
         """
-        start: cython.Py_ssize_t = self._i + 1
-        size: cython.Py_ssize_t
+        byte: cython.uchar
         kind: cython.uchar = 0x2D
-        self._string()
-        if self._escapes:
+        if self._next() != QUOTE:
             return 0
-        size = self._i - 1 - start
-        if size == 4 and self._is(start, b"text"):
-            kind = 0x74
-        elif size == 6 and self._is(start, b"author"):
-            kind = 0x61
-        elif size == 7 and self._is(start, b"sent_at"):
-            kind = 0x73
-        elif size == 10 and self._is(start, b"message_id"):
+        byte = self._raw[self._i + 1]
+        if of_message:
+            if byte == 0x74 and self._is(b'"text"', 6):
+                kind = 0x74
+            elif byte == 0x61 and self._is(b'"author"', 8):
+                kind = 0x61
+            elif byte == 0x73 and self._is(b'"sent_at"', 9):
+                kind = 0x73
+            elif byte == 0x6D and self._is(b'"message_id"', 12):
+                kind = 0x6D
+        elif byte == 0x6D and self._is(b'"messages"', 10):
             kind = 0x6D
-        self._next()
-        self._i += 1  # the colon
-        self._next()
-        return kind
+        elif byte == 0x74 and self._is(b'"thread_id"', 11):
+            kind = 0x74
+        elif byte == 0x6C and self._is(b'"label"', 7):
+            kind = 0x6C
+        elif byte == 0x73 and self._is(b'"suspects"', 10):
+            kind = 0x73
+        elif byte == 0x70 and self._is(b'"person"', 8):
+            kind = 0x70
+        if kind == 0x2D and (not self._string() or self._escapes):
+            return 0
+        if self._next() != 0x3A:
+            return 0
+        self._i += 1
+        return kind if self._next() else 0
 
     @cython.cfunc
     @cython.inline
     @cython.exceptval(check=False)
-    def _is(self, start: cython.Py_ssize_t, name: bytes) -> cython.bint:
-        i: cython.Py_ssize_t
-        for i in range(len(name)):
-            if self._raw[start + i] != name[i]:
+    def _is(self, word: cython.p_const_char, size: cython.Py_ssize_t) -> cython.bint:
+        """Go behind this word if it is here; return whether it is."""
+        if self._i + size > self._stop:
+            return False
+        if cython.compiled:
+            if memcmp(cython.address(self._raw[self._i]), word, size) != 0:
                 return False
+        elif self._raw[self._i : self._i + size] != word:
+            return False
+        self._i += size
         return True
 
     @cython.cfunc
     @cython.exceptval(check=False)
-    def _string(self) -> cython.void:
-        """Go behind the string that begins here."""
+    def _string(self) -> cython.bint:
+        """Go behind the string that begins here; return whether it is one."""
         byte: cython.uchar
+        k: cython.Py_ssize_t
         i: cython.Py_ssize_t = self._i + 1
+        eight: cython.ulonglong = 0
+        special: cython.ulonglong
         self._escapes = False
         while True:
+            while cython.compiled and i + 8 <= self._stop:  # bytes at once, as long as none of them is special
+                memcpy(cython.address(eight), cython.address(self._raw[i]), 8)
+                special = eight | (eight - 0x20 * ONES)
+                special |= ((eight ^ (QUOTE * ONES)) - ONES) | ((eight ^ (BACKSLASH * ONES)) - ONES)
+                special &= ONES << 7
+                if special:  # its lowest bit is the highest of the first special byte
+                    i += ((((special & (0 - special)) - 1) & ONES) * ONES >> 56) - 1
+                    break
+                i += 8
             byte = self._raw[i]
+            while byte >= 0x20 and byte < 0x80 and byte != QUOTE and byte != BACKSLASH:
+                i += 1
+                byte = self._raw[i]
             if byte == QUOTE:
-                break
+                self._i = i + 1
+                return True
             if byte == BACKSLASH:
                 self._escapes = True
-                i += 1
-            i += 1
-        self._i = i + 1
+                byte = self._raw[i + 1]
+                if byte == 0x75:
+                    for k in range(i + 2, i + 6):
+                        if not self._is_hexadecimal(self._raw[k]):
+                            return False
+                    i += 6
+                elif (
+                    byte == QUOTE or byte == BACKSLASH or byte == 0x2F or byte == 0x62
+                    or byte == 0x66 or byte == 0x6E or byte == 0x72 or byte == 0x74
+                ):  # fmt: skip
+                    i += 2
+                else:
+                    return False
+            elif byte >= 0x80:
+                k = self._sequence(i)
+                if k == 0:
+                    return False
+                i += k
+            else:
+                return False
+
+    @cython.cfunc
+    @cython.inline
+    @cython.exceptval(check=False)
+    def _is_hexadecimal(self, byte: cython.uchar) -> cython.bint:
+        return (ZERO <= byte and byte <= NINE) or (0x61 <= (byte | 0x20) and (byte | 0x20) <= 0x66)
 
     @cython.cfunc
     @cython.exceptval(check=False)
-    def _value(self, kind: cython.uchar) -> cython.bint:
-        """Go behind the value that begins here; return whether it is one that `kind` usually has."""
-        byte: cython.uchar = self._raw[self._i]
-        start: cython.Py_ssize_t = self._i
-        depth: cython.Py_ssize_t = 0
-        is_whole: cython.bint = True
+    def _sequence(self, i: cython.Py_ssize_t) -> cython.Py_ssize_t:
+        """Return how many bytes the character that begins here takes in UTF-8, or 0 if it is none.
+
+        The Unicode Standard, table 3-7: the second byte tells overlong forms, surrogates and what is too great.
+        """
+        k: cython.Py_ssize_t
+        size: cython.Py_ssize_t
+        lead: cython.uchar = self._raw[i]
+        second: cython.uchar = self._raw[i + 1]
+        if lead < 0xC2 or lead > 0xF4:
+            return 0
+        size = 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
+        if (lead == 0xE0 and second < 0xA0) or (lead == 0xED and second >= 0xA0):
+            return 0
+        if (lead == 0xF0 and second < 0x90) or (lead == 0xF4 and second >= 0x90):
+            return 0
+        for k in range(1, size):  # the newline at the end is none of these
+            if (self._raw[i + k] & 0xC0) != 0x80:
+                return 0
+        return size
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def _value(self, depth: cython.int) -> cython.bint:
+        """Go behind the value that comes next; return whether it is one, and not too deep."""
+        byte: cython.uchar = self._next()
+        close: cython.uchar = 0x5D
+        others: cython.int = 0
         if byte == QUOTE:
-            self._string()
-            return kind != 0x73 or self._is_moment(start + 1, self._i - 1)
-        if kind == 0x61 or kind == 0x74:
+            return self._string()
+        if byte == 0x74:
+            return self._is(b"true", 4)
+        if byte == 0x66:
+            return self._is(b"false", 5)
+        if byte == 0x6E:
+            return self._is(b"null", 4)
+        if byte == 0x2D or (ZERO <= byte and byte <= NINE):
+            return self._decimal()
+        if byte != 0x5B and byte != 0x7B:
             return False
-        if byte == 0x5B or byte == 0x7B:
+        if byte == 0x7B:
+            close = 0x7D
+        if depth == DEEP:
+            return False
+        self._i += 1
+        if self._next() != close:
             while True:
-                byte = self._raw[self._i]
-                if byte == QUOTE:
-                    self._string()
-                    continue
-                depth += (byte == 0x5B) + (byte == 0x7B) - (byte == 0x5D) - (byte == 0x7D)
+                if close == 0x7D and self._key(False) == 0:
+                    return False
+                others += self._next() != QUOTE
+                if not self._value(depth + 1):
+                    return False
+                if self._next() != 0x2C:
+                    break
                 self._i += 1
-                if depth == 0:
-                    return kind == 0x2D
-        while self._raw[self._i] != 0x2C and self._raw[self._i] != 0x7D and self._raw[self._i] > 0x20:
-            byte = self._raw[self._i]
-            is_whole &= (ZERO <= byte and byte <= NINE) or byte == 0x2D
-            if kind == 0x73 and (byte == 0x65 or byte == 0x45):
-                return False
-            self._i += 1
-        byte = self._raw[start]
-        if kind == 0x2D or byte == 0x6E:  # null
-            return True
-        if kind == 0x6D and not is_whole:
+        self._n_others = others
+        return self._ends(close)
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def _decimal(self) -> cython.bint:
+        """Go behind the number that begins here, noting of which kind; return whether it is one."""
+        i: cython.Py_ssize_t = self._i
+        start: cython.Py_ssize_t
+        self._number_is = 0
+        i += self._raw[i] == 0x2D
+        start = i
+        i = self._digits(i)
+        if i == start or (self._raw[start] == ZERO and i > start + 1):
             return False
-        return byte != 0x74 and byte != 0x66 and self._i - start <= (LONG_WHOLE if kind == 0x6D else LONG_NUMBER)
+        if self._raw[i] == 0x2E:
+            self._number_is = 1
+            start = i + 1
+            i = self._digits(start)
+            if i == start:
+                return False
+        if (self._raw[i] | 0x20) == 0x65:
+            self._number_is = 2
+            start = i + 1
+            start += self._raw[start] == 0x2B or self._raw[start] == 0x2D
+            i = self._digits(start)
+            if i == start:
+                return False
+        self._i = i
+        return True
+
+    @cython.cfunc
+    @cython.inline
+    @cython.exceptval(check=False)
+    def _digits(self, i: cython.Py_ssize_t) -> cython.Py_ssize_t:
+        """Return where the digits that begin here end."""
+        while ZERO <= self._raw[i] and self._raw[i] <= NINE:
+            i += 1
+        return i
 
     @cython.cfunc
     @cython.exceptval(check=False)

@@ -37,14 +37,6 @@ class _ThreadRow(msgspec.Struct):
     person: str | None = None
 
 
-class _RawThreadRow(msgspec.Struct):
-    thread_id: str
-    messages: msgspec.Raw
-    label: Literal[0, 1] | None = None
-    suspects: list[str] | None = None
-    person: str | None = None
-
-
 class _CodedMessage(msgspec.Struct):
     codes: list[str | int] | None = None
 
@@ -55,9 +47,8 @@ class _CodedThread(msgspec.Struct):
 
 
 Row = TypeVar("Row")
-Parsed = TypeVar("Parsed", Thread, _RawThreadRow | Thread)
+Parsed = TypeVar("Parsed", Thread, str)
 _decoder = msgspec.json.Decoder(_ThreadRow)
-_raw_decoder = msgspec.json.Decoder(_RawThreadRow)
 _coded_decoder = msgspec.json.Decoder(_CodedThread)
 
 
@@ -106,8 +97,8 @@ def read_columns(
         As `read_threads`.
     """
     columns = Columns()
-    for found in _each(paths, partial(_read_into, columns), on_bad, reach):
-        columns.keep(found.thread_id)
+    for thread_id in _each(paths, partial(_read_into, columns), on_bad, reach):
+        columns.keep(thread_id)
         if columns.is_full:
             yield columns.take()
     if len(columns):
@@ -120,7 +111,7 @@ def _each(
     on_bad: Callable[[DataError], None] | None,
     reach: Reach | None,
 ) -> Iterator[Parsed]:
-    """Yield what lines are parsed to, but for those that cannot be used or repeat a thread id."""
+    """Yield what lines are parsed to, threads or their ids, but for those that cannot be used or repeat an id."""
     seen: set[int] = set()
     if reach:
         reach.total = sum(os.path.getsize(path) for path in paths if os.path.isfile(path))
@@ -131,7 +122,8 @@ def _each(
             try:
                 number, line = next(lines)
                 parsed = parse(line, f"{path}, line {number}")
-                if hash(parsed.thread_id) in seen:
+                key = hash(parsed if isinstance(parsed, str) else parsed.thread_id)
+                if key in seen:
                     raise DataError(f"{path}, line {number}: repeats an earlier thread_id; give each thread its own")
             except StopIteration:
                 break
@@ -140,26 +132,25 @@ def _each(
                     raise
                 on_bad(error)
                 continue
-            seen.add(hash(parsed.thread_id))
+            seen.add(key)
             yield parsed
 
 
-def _read_into(columns: Columns, line: bytes, place: str) -> _RawThreadRow | Thread:
+def _read_into(columns: Columns, line: bytes, place: str) -> str:
     """Read a thread into the columns, to be kept or not; its messages one by one only where they are not as usual."""
     unpacker = columns.unpacker
     unpacker.begin()
-    row, array = _decode_raw(line)
-    if row:
-        columns.make_room(len(array) // LEAST_MESSAGE + 1, len(array))
-        if unpacker.read(array):
-            return row
-        unpacker.begin()
+    columns.make_room(len(line) // LEAST_MESSAGE + 1, len(line))
+    thread_id: str | None = unpacker.read(line if line.endswith(b"\n") else line + b"\n")
+    if thread_id is not None:
+        return thread_id
+    unpacker.begin()
     thread = _parse(line, place)
     texts = [message.text.encode("utf-8", "surrogatepass") for message in thread.messages]
     columns.make_room(len(texts), sum(map(len, texts)))
     for message, text in zip(thread.messages, texts, strict=True):
         unpacker.add(message.author.encode("utf-8", "surrogatepass"), text)
-    return thread
+    return thread.thread_id
 
 
 def read_sources(paths: Sequence[str | os.PathLike[str]]) -> dict[str, list[Thread]]:
@@ -270,21 +261,6 @@ def _parse(line: bytes, place: str) -> Thread:
     if not messages:
         raise DataError(f"{place}: a sent_at is not a time; use seconds, ISO 8601 or null")
     return Thread(row.thread_id, messages, row.label, row.suspects or (), row.person)
-
-
-def _decode_raw(line: bytes) -> tuple[_RawThreadRow | None, bytes]:
-    """Return the row and its messages if it is valid and plain; what is wrong says who reads it once more."""
-    try:
-        row = _raw_decoder.decode(line)
-        if not line.isascii():
-            line.decode()
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None, b""
-    messages = bytes(row.messages)
-    start = line.find(b"[", line.find(b'"messages"'))
-    rest = line[:start] + line[start + len(messages) :]
-    is_once = line.startswith(messages, start) and rest.count(b"messages") == 1 and b"\\" not in rest
-    return (row if is_once else None), messages
 
 
 def _decode(line: bytes, decoder: msgspec.json.Decoder[Row]) -> Row | str:
