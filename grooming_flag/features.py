@@ -63,14 +63,16 @@ def pack_by_author(segments: Iterable[Sequence[Message]]) -> Packed:
 def pack_columns(columns: ThreadColumns, segments: Iterable[Sequence[tuple[int, int]]]) -> Packed:
     """Pack as `pack_by_author` does, given first and one-past-last message of the segments of each thread."""
     slots = columns.codes.copy()
+    last = len(columns.thread_ids) - 1
     authors: list[str] = []
     owners: list[int] = []
     first = n_segments = 0
-    for names, length, of_thread in zip(columns.authors, columns.lengths, segments, strict=True):
+    for i, (names, length, of_thread) in enumerate(zip(columns.authors, columns.lengths, segments, strict=True)):
+        is_part = (i == 0 and columns.is_rest) or (i == last and columns.goes_on)
         for start, stop in of_thread:
             own = slots[first + start : first + stop]
             here = names
-            if len(of_thread) > 1:  # in a segment authors may appear in another order, or not at all
+            if is_part or len(of_thread) > 1:  # in a segment authors may appear in another order, or not at all
                 order = list(dict.fromkeys(own.tolist()))
                 here = [names[code] for code in order]
                 place = np.empty(len(names), dtype=np.int32)

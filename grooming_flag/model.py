@@ -6,6 +6,7 @@ import math
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from itertools import islice, pairwise
 from types import MappingProxyType
@@ -19,7 +20,7 @@ from grooming_flag.errors import ModelError
 from grooming_flag.features import OWN, POOLED, FeatureExtractor, Packed, pack_by_author, pack_by_message, pack_columns
 from grooming_flag.policy import OperatingPoint, resolve
 from grooming_flag.records import Assessment, AuthorRisk, Evidence, Message, Thread, ThreadColumns
-from grooming_flag.segments import SegmentRule
+from grooming_flag.segments import SegmentRule, whole_segments
 from grooming_flag.tactics import Tactics
 
 if TYPE_CHECKING:  # kept out of the cold start
@@ -34,6 +35,7 @@ BATCH_MESSAGES = 8192
 BATCH_THREADS = 512
 
 Batch = TypeVar("Batch")
+Answer = TypeVar("Answer")
 
 
 class Model:
@@ -158,7 +160,8 @@ class Model:
             Threads of execution; the answers do not depend on it.
         """
         point = resolve(at, self.operating_points)
-        return _in_order(lambda batch: self._assess_batch(batch, point), _batches(threads), n_jobs)
+        answers = _in_order(lambda batch: (self._assess_batch(batch, point), False), _batches(threads), n_jobs)
+        return _of_whole_threads(answers)
 
     def assess_columns(
         self, batches: Iterable[ThreadColumns], at: str | float = "balanced", n_jobs: int = 1
@@ -173,7 +176,9 @@ class Model:
         if self.segment_rule.max_gap is not None:
             raise ModelError(f"{self.name} needs the times of messages; use assess_many")
         point = resolve(at, self.operating_points)
-        return _in_order(lambda batch: self._assess_columns(batch, point), batches, n_jobs)
+        batches = whole_segments(batches, self.segment_rule.max_messages)
+        answers = _in_order(lambda batch: (self._assess_columns(batch, point), batch.goes_on), batches, n_jobs)
+        return _of_whole_threads(answers)
 
     def explain(self, thread: Thread, top: int | None = None) -> list[Evidence]:
         """Return the evidence in the strongest segment, strongest first; all of it adds up to score - intercept.
@@ -321,37 +326,41 @@ class Model:
             for thread, of_thread in zip(threads, bounds, strict=True)
             for start, stop in of_thread
         )
-        counts = ((thread.thread_id, len(thread.messages)) for thread in threads)
+        counts = ((thread.thread_id, len(thread.messages), 0) for thread in threads)
         return self._answers(packed, counts, bounds, point)
 
     def _assess_columns(self, columns: ThreadColumns, point: OperatingPoint) -> list[Assessment]:
         bounds = [_cuts(self.segment_rule, length) for length in columns.lengths]
-        counts = zip(columns.thread_ids, columns.lengths, strict=True)
+        counts = zip(columns.thread_ids, columns.lengths, map(len, columns.authors), strict=True)
         return self._answers(pack_columns(columns, bounds), counts, bounds, point)
 
     def _answers(
         self,
         packed: Packed,
-        counts: Iterable[tuple[str, int]],
+        counts: Iterable[tuple[str, int, int]],
         bounds: Iterable[Sequence[tuple[int, int]]],
         point: OperatingPoint,
     ) -> list[Assessment]:
-        """Return the answers for packed threads, given id, number of messages and segments of each."""
+        """Return the answers for packed threads, given their ids, numbers of messages and authors, and segments.
+
+        Where it says no authors they are counted.
+        """
         sums = self._scanner.sums(packed)
         pooled, own, new = sums.pooled.tolist(), sums.own.tolist(), sums.new.tolist()
         owners = packed.segments.tolist()
         answers = []
         first = 0
-        for (thread_id, n_messages), of_thread in zip(counts, bounds, strict=True):
+        for (thread_id, n_messages, n_authors), of_thread in zip(counts, bounds, strict=True):
             strongest = first
             if len(of_thread) > 1:
                 strongest = max(range(first, first + len(of_thread)), key=pooled.__getitem__)
             slots = slice(bisect_left(owners, strongest), bisect_left(owners, strongest + 1))
             authors = packed.authors[slots]
-            n_authors = len(authors)
-            if len(of_thread) > 1:
-                everywhere = slice(bisect_left(owners, first), bisect_left(owners, first + len(of_thread)))
-                n_authors = len(set(packed.authors[everywhere]))
+            if not n_authors:
+                n_authors = len(authors)
+                if len(of_thread) > 1:
+                    everywhere = slice(bisect_left(owners, first), bisect_left(owners, first + len(of_thread)))
+                    n_authors = len(set(packed.authors[everywhere]))
             answers.append(
                 self._assessment(
                     thread_id,
@@ -437,24 +446,40 @@ def _cuts(rule: SegmentRule, n_messages: int) -> Sequence[tuple[int, int]]:
     return list(rule.split([Message("", "")] * n_messages))
 
 
-def _in_order(
-    assess: Callable[[Batch], list[Assessment]], batches: Iterable[Batch], n_jobs: int
-) -> Iterator[Assessment]:
-    """Yield the answers for each batch, in order, of which at most a few are under way."""
+def _in_order(assess: Callable[[Batch], Answer], batches: Iterable[Batch], n_jobs: int) -> Iterator[Answer]:
+    """Yield the answer for each batch, in order, of which at most a few are under way."""
     if n_jobs == 1:
-        for batch in batches:
-            yield from assess(batch)
+        yield from map(assess, batches)
         return
     from concurrent.futures import ThreadPoolExecutor  # kept out of the cold start
 
     with ThreadPoolExecutor(n_jobs) as pool:
-        pending: deque[Future[list[Assessment]]] = deque()
+        pending: deque[Future[Answer]] = deque()
         for batch in batches:
             pending.append(pool.submit(assess, batch))
             if len(pending) > 2 * n_jobs:
-                yield from pending.popleft().result()
+                yield pending.popleft().result()
         while pending:
-            yield from pending.popleft().result()
+            yield pending.popleft().result()
+
+
+def _of_whole_threads(batches: Iterable[tuple[list[Assessment], bool]]) -> Iterator[Assessment]:
+    """Yield the answers, those for parts of a thread as one, given them by batch and whether the last one goes on."""
+    begun: Assessment | None = None
+    for answers, goes_on in batches:
+        if begun is not None:
+            answers[0] = _of_both(begun, answers[0])
+        begun = answers.pop() if goes_on else None
+        yield from answers
+
+
+def _of_both(first: Assessment, second: Assessment) -> Assessment:
+    """Return the answer for a thread from those for its first messages and the others."""
+    n = first.n_messages
+    if second.score > first.score:
+        start, stop = second.segment
+        first = replace(second, segment=(n + start, n + stop))
+    return replace(first, n_messages=n + second.n_messages, n_authors=second.n_authors)
 
 
 def _batches(threads: Iterable[Thread]) -> Iterator[list[Thread]]:

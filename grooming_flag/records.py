@@ -87,6 +87,11 @@ class ThreadColumns:
         All messages end to end, UTF-8. Not shown in the `repr`.
     offsets : ndarray of int64, shape (n_messages + 1,)
         Message ``m`` is ``text[offsets[m]:offsets[m + 1]]``.
+    goes_on : bool
+        Whether the last thread is part of a long one, and the next columns begin with what follows. Its authors are
+        those of the thread so far.
+    is_rest : bool
+        Whether the first thread is such a part too.
     """
 
     thread_ids: list[str]
@@ -95,6 +100,8 @@ class ThreadColumns:
     codes: Any
     text: bytes | bytearray = field(repr=False)
     offsets: Any
+    goes_on: bool = False
+    is_rest: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from grooming_flag.errors import ModelError
-from grooming_flag.records import Message
+from grooming_flag.records import Message, ThreadColumns
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +72,58 @@ class SegmentRule:
             return False
         before, after = messages[i - 1].sent_at, messages[i].sent_at
         return before is not None and after is not None and after - before > self.max_gap
+
+
+def whole_segments(batches: Iterable[ThreadColumns], size: int) -> Iterator[ThreadColumns]:
+    """Yield batches whose last thread, if it goes on, ends with a segment of `size` messages that stays what it is.
+
+    What follows is held back for the next batch, one whole segment at least, which a short rest may join.
+    """
+    held: ThreadColumns | None = None
+    for batch in batches:
+        if held is not None:
+            batch = _joined(held, batch)
+            held = None
+        if batch.goes_on:
+            batch, held = _held_back(batch, size)
+        if batch.thread_ids:
+            yield batch
+
+
+def _held_back(batch: ThreadColumns, size: int) -> tuple[ThreadColumns, ThreadColumns]:
+    length = batch.lengths[-1]
+    n_ready = max(length // size - 1, 0) * size
+    first = len(batch.codes) - length + n_ready
+    held = replace(
+        batch,
+        thread_ids=batch.thread_ids[-1:],
+        lengths=[length - n_ready],
+        authors=batch.authors[-1:],
+        codes=batch.codes[first:],
+        text=batch.text[batch.offsets[first] : batch.offsets[-1]],
+        offsets=batch.offsets[first:] - batch.offsets[first],
+        is_rest=n_ready > 0 or (batch.is_rest and len(batch.thread_ids) == 1),
+    )
+    n_threads = len(batch.thread_ids) - (n_ready == 0)
+    ready = replace(
+        batch,
+        thread_ids=batch.thread_ids[:n_threads],
+        lengths=[*batch.lengths[:-1], n_ready][:n_threads],
+        authors=batch.authors[:n_threads],
+        codes=batch.codes[:first],
+        offsets=batch.offsets[: first + 1],
+        goes_on=n_ready > 0,
+    )
+    return ready, held
+
+
+def _joined(held: ThreadColumns, batch: ThreadColumns) -> ThreadColumns:
+    start, stop = batch.offsets[[0, -1]]
+    return replace(
+        batch,
+        lengths=[held.lengths[0] + batch.lengths[0], *batch.lengths[1:]],
+        codes=np.concatenate([held.codes, batch.codes]),
+        text=held.text + batch.text[start:stop],
+        offsets=np.concatenate([held.offsets, batch.offsets[1:] - start + held.offsets[-1]]),
+        is_rest=held.is_rest,
+    )

@@ -9,7 +9,7 @@ import random
 import re
 import traceback
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import grooming_flag as gf
 from grooming_flag.batch import score_files
 from grooming_flag.io import columns, flat
 from grooming_flag.io.flat import is_flat
+from grooming_flag.records import ThreadColumns
 
 pa = pytest.importorskip("pyarrow", reason="the extra 'batch' is not installed")
 duckdb = pytest.importorskip("duckdb", reason="the extra 'batch' is not installed")
@@ -68,6 +69,19 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
+def threads_of_all(batches: Iterable[ThreadColumns]) -> list[gf.Thread]:
+    """Return the threads of batches, those in parts put together."""
+    found: list[gf.Thread] = []
+    for batch in batches:
+        first, *others = threads_of(batch)
+        if batch.is_rest:
+            begun = found.pop()
+            assert begun.thread_id == first.thread_id
+            first = gf.Thread(first.thread_id, [*begun.messages, *first.messages])
+        found += [first, *others]
+    return found
+
+
 def read_flat(
     *paths: Path | str, on_bad: Callable[[gf.DataError], None] | None = None, **options: Any
 ) -> Iterator[gf.Thread]:
@@ -86,7 +100,7 @@ def read_flat(
         with pytest.raises(type(error), match=re.escape(str(error))):
             list(batches)
         raise
-    assert [one for batch in batches for one in threads_of(batch)] == [bare(one) for one in found]
+    assert threads_of_all(batches) == [bare(one) for one in found]
     assert errors[0] == errors[1]
     return iter(found)
 
@@ -491,3 +505,46 @@ def test_how_much_has_been_read_is_known_where_it_can_be(
         assert shares == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0], abs=0.15)
     else:
         assert shares == [0.0] * 5
+
+
+# --- long threads ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def long_log(tmp_path: Path) -> Path:
+    """Return a log of threads of very different lengths, the messages of some of them without text."""
+    chance = random.Random(0)
+    threads = []
+    for i, n in enumerate([1, 700, 3, 199, 200, 201, 2000, 5, 419, 1, 4000]):
+        names = [f"u{chance.randrange(1 + 40 * (n > 300))}" for _ in range(n)]
+        texts = [" " * (j % 3) if i == 9 else lorem(chance) for j in range(n)]
+        threads.append(
+            gf.Thread(
+                f"t{i:02}", [gf.Message(a, t, float(j)) for j, (a, t) in enumerate(zip(names, texts, strict=True))]
+            )
+        )
+    return write(tmp_path / "log.parquet", rows_of(threads))
+
+
+def lorem(chance: random.Random) -> str:
+    return " ".join(
+        chance.choices(["tea", "how old are you", "garden", "don't tell your mum", "bus", "homework", "ok"], k=4)
+    )
+
+
+@pytest.mark.parametrize("rows", [7, 150, 10_000])
+@pytest.mark.parametrize("size", [1, 60, 800])
+def test_long_threads_come_in_parts_and_have_the_same_answers(
+    long_log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, size: int
+) -> None:
+    model = gf.load_model()
+    expected = list(model.assess_many(flat.read_flat(long_log, columns=NAMES), at=0.001))
+    monkeypatch.setattr(flat, "ROWS", rows)
+    monkeypatch.setattr(columns, "BATCH_BYTES", size)
+    batches = list(flat.read_flat_columns(long_log, columns=NAMES))
+    assert any(batch.goes_on for batch in batches)
+    assert threads_of_all(batches) == [bare(one) for one in flat.read_flat(long_log, columns=NAMES)]
+    for n_jobs in (1, 3):
+        assert list(model.assess_columns(batches, 0.001, n_jobs)) == expected
+    for n in range(len(expected) + 1):
+        assert list(model.assess_columns(columns.without_first(batches, n), 0.001)) == expected[n:]

@@ -21,7 +21,7 @@ def without_first(batches: Iterable[ThreadColumns], n: int) -> Iterator[ThreadCo
     """Yield the batches without their first `n` threads."""
     for batch in batches:
         if n >= len(batch.thread_ids):
-            n -= len(batch.thread_ids)
+            n -= len(batch.thread_ids) - batch.goes_on
             continue
         if n:
             first = sum(batch.lengths[:n])
@@ -32,6 +32,7 @@ def without_first(batches: Iterable[ThreadColumns], n: int) -> Iterator[ThreadCo
                 authors=batch.authors[n:],
                 codes=batch.codes[first:],
                 offsets=batch.offsets[first:],
+                is_rest=False,
             )
             n = 0
         yield batch
@@ -55,6 +56,7 @@ class Columns:
 
     def __init__(self) -> None:
         self.unpacker = Unpacker()
+        self._is_rest = False
         self._clear()
 
     def __len__(self) -> int:
@@ -65,6 +67,12 @@ class Columns:
     def is_full(self) -> bool:
         """Whether there is enough for a batch."""
         return self.unpacker.used()[1] >= BATCH_BYTES or len(self) >= BATCH_BYTES >> 8
+
+    @property
+    def is_long(self) -> bool:
+        """Whether there is enough for several batches, since a thread does not end."""
+        n, end = self.unpacker.used()
+        return bool(max(n, end) >= 4 * BATCH_BYTES)
 
     def make_room(self, n_messages: int, n_bytes: int) -> None:
         """Make room for so many more messages with so much text, in UTF-8, in all."""
@@ -86,13 +94,21 @@ class Columns:
         self._lengths.append(length)
         self._authors.append(authors)
 
-    def take(self) -> ThreadColumns:
+    def take(self, goes_on: bool = False) -> ThreadColumns:
         """Return the threads that were kept, and begin anew."""
         n = sum(self._lengths)
         columns = ThreadColumns(
-            self._thread_ids, self._lengths, self._authors, self._codes[:n], self._text, self._offsets[: n + 1]
+            self._thread_ids,
+            self._lengths,
+            self._authors,
+            self._codes[:n],
+            self._text,
+            self._offsets[: n + 1],
+            goes_on,
+            self._is_rest,
         )
         self._clear()
+        self._is_rest = goes_on
         return columns
 
     def _clear(self) -> None:
