@@ -122,10 +122,15 @@ def test_every_format_gives_the_threads_back_whatever_the_order_of_rows(tmp_path
     assert list(read_flat(path, columns=NAMES)) == sorted(THREADS, key=lambda thread: thread.thread_id)
 
 
-def test_several_files_are_one_log(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_several_files_are_one_log(tmp_path: Path, suffix: str) -> None:
     rows = rows_of(THREADS)
-    first, second = write(tmp_path / "a.parquet", rows[:200]), write(tmp_path / "b.parquet", rows[200:])
-    assert list(read_flat(first, second, columns=NAMES)) == sorted(THREADS, key=lambda thread: thread.thread_id)
+    parts = [write(tmp_path / f"{name}.{suffix}", part) for name, part in (("b", rows[:200]), ("a", rows[200:]))]
+    assert list(read_flat(*parts, columns=NAMES)) == sorted(THREADS, key=lambda thread: thread.thread_id)
+    for part in parts:  # and without times their order is that of the messages
+        write(part, [{"channel": "t", "who": "a", "body": f"{part} {i}"} for i in range(50)])
+    (found,) = read_flat(*parts, columns=NAMES)
+    assert [message.text for message in found.messages] == [f"{part} {i}" for part in parts for i in range(50)]
 
 
 @pytest.mark.parametrize(
@@ -428,11 +433,12 @@ def bad_rows(*paths: Path) -> tuple[list[int], list[str]]:
     return found, sorted(str(error).split(":")[0] for error in bad)
 
 
+@pytest.mark.parametrize("extra", [{}, {"file_index": 7}])
 @pytest.mark.parametrize("suffix", ["csv", "csv.gz", "tsv", "jsonl", "parquet", "arrow"])
-def test_a_bad_row_is_named_by_its_file_and_its_place_there(tmp_path: Path, suffix: str) -> None:
+def test_a_bad_row_is_named_by_its_file_and_its_place_there(tmp_path: Path, suffix: str, extra: dict[str, int]) -> None:
     paths = []
     for k, places in enumerate([(), (0, 3), (4,)]):
-        rows: list[dict[str, Any]] = [{"thread_id": "t", "author": "a", "text": CANARY} for _ in range(5)]
+        rows: list[dict[str, Any]] = [{"thread_id": "t", "author": "a", "text": CANARY, **extra} for _ in range(5)]
         for i in places:
             rows[i]["author"] = None
         paths.append(write(tmp_path / f"{k}.{suffix}", rows))

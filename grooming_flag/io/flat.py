@@ -45,6 +45,9 @@ ABSENT, BAD_TIME = 1, 2  # what is wrong with a row
 MEMORY = "1200MB"
 QUERY, DATABASE = "query", "duckdb:"
 COUNTED = (".parquet", ".arrow", DATABASE)  # rows are told by what stands beside them
+PLACES = ("file_index", "file_row_number")  # what DuckDB knows of each row of Parquet
+IN_TURN = "row_number() OVER ()"  # for which DuckDB reads with one thread of execution
+PLACE_BITS = 40  # of the latter
 FILE = "grooming_flag: file"  # a column that no log has
 EVERYTHING = f"max(hash({', '.join(COLUMNS)}))"  # for which all columns must be parsed
 SETTINGS = {
@@ -162,15 +165,20 @@ def _read(
             connection.execute("SET arrow_large_buffer_size = true")
             log.open(sql)
             first: list[Read] | None = None
+            has_rejects = False
             try:  # all is read before the first row comes
                 found = rows_of(log)
                 first = list(islice(found, 1))
+            except duckdb.OutOfMemoryException:
+                log.read_in_turn()
             except duckdb.InvalidInputException:
                 if not log.is_csv:
                     raise
-            if first is None:
+                has_rejects = True
+            if has_rejects:
                 for error in log.rejects():
                     _report(on_bad, error)
+            if first is None:
                 first, found = [], rows_of(log)
             yield from chain(first, found)
         except duckdb.Error as error:
@@ -201,6 +209,7 @@ class _Log:
         self._columns = {**dict(zip(COLUMNS, COLUMNS, strict=True)), **columns}
         self._kind = QUERY
         self._from = ""
+        self._place = IN_TURN
         self._types: dict[str, str] = {}
         self._rejects: dict[str, list[int]] = {}  # numbers of the rows that are left out, by file
         self._ends: list[int] = []  # places of the last rows of the files
@@ -218,6 +227,8 @@ class _Log:
         if self._kind in COUNTED:
             (self.reach.total,) = self.connection.execute(f"SELECT count(*) FROM {self._from}").fetchone()  # noqa: S608
         self._types = self._described(self._from)
+        if self._kind == ".parquet" and self._types.keys().isdisjoint(PLACES):
+            self._place = f"(({PLACES[0]} + 1)::BIGINT << {PLACE_BITS}) + {PLACES[1]} + 1"
         missing = [self._columns[column] for column in REQUIRED if self._columns[column] not in self._types]
         if missing:
             mend = "map the names with --columns thread_id=NAME,..."
@@ -296,8 +307,8 @@ class _Log:
             bad_time = f"{_quoted(self._columns['sent_at'])} IS NOT NULL AND ({values['sent_at']}) IS NULL"
         absent = " OR ".join(f"({values[column]}) IS NULL" for column in REQUIRED)
         problem = f"CASE WHEN {bad_time} THEN {BAD_TIME} WHEN {absent} THEN {ABSENT} ELSE 0 END"
-        places = "row_number() OVER () AS place"
-        return f"SELECT {found}, {problem} AS problem, {places} FROM {_with(self._from, *options)}"  # noqa: S608
+        chosen = f"{found}, {problem} AS problem, {self._place} AS place"
+        return f"SELECT {chosen} FROM {_with(self._from, *options)}"  # noqa: S608
 
     def _expression(self, column: str) -> str:
         """Return the SQL for a column as threads have it."""
@@ -315,6 +326,10 @@ class _Log:
         if kind == "VARCHAR":
             return f"coalesce(try_cast({value} AS DOUBLE), epoch(try_cast({value} AS TIMESTAMPTZ)))"
         return f"{value}::DOUBLE"
+
+    def read_in_turn(self) -> None:
+        """Let rows be numbered as they come, which takes more time and less memory."""
+        self._place = IN_TURN
 
     @property
     def is_csv(self) -> bool:
@@ -337,6 +352,8 @@ class _Log:
         """Return file and number of a row, counted from 1 without a header, for its place among all."""
         if self._kind not in READERS:
             return f"{self.name}, row {place}"
+        if place >> PLACE_BITS:
+            return f"{self._paths[(place >> PLACE_BITS) - 1]}, row {place & ((1 << PLACE_BITS) - 1)}"
         if not self._ends:
             self._ends = list(accumulate(self._lengths()))
         k = bisect_left(self._ends, place)

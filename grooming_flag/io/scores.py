@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -28,9 +29,8 @@ COLUMNS = (
     "n_authors",
     "model",
 )
-
-
 ROWS = 10_000
+_values = attrgetter(*COLUMNS)
 
 
 class ScoreRow(msgspec.Struct, frozen=True):
@@ -211,7 +211,7 @@ def _is_missing(value: Any) -> bool:
 
 def score_row(assessment: Assessment) -> dict[str, Any]:
     """Return the row of an assessment, by column."""
-    return {column: getattr(assessment, column) for column in COLUMNS}
+    return dict(zip(COLUMNS, _values(assessment), strict=True))
 
 
 def evidence_rows(evidence: Iterable[Evidence], top: int | None = None) -> list[dict[str, Any]]:
