@@ -28,9 +28,15 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from growth import Cost, costs, fastest_reading, plot, write_files
+from rich.box import MARKDOWN
+from rich.console import Console
+from rich.table import Table
 
 SEED = 0
 BUCKETS = 2**18
@@ -38,6 +44,7 @@ BATCH_THREADS = 256  # scikit-learn's documents a call
 SINGLE_MESSAGES = 5_000  # at most, one at a time
 FIT_MESSAGES = 20_000
 COUNTED_MESSAGES = 10_000
+SIZES = [10_000, 100_000, 1_000_000, 10_000_000]
 IMPORTS = 7
 HEAVY = ("sklearn", "scipy", "pandas", "pyarrow")
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -49,20 +56,22 @@ class System(NamedTuple):
     title: str
     share: float
     imports: str | None
+    distribution: str | None = None
     needs: str | None = None
 
 
 SYSTEMS = {
-    "compiled": System("ours, compiled", 1, "import grooming_flag"),
+    "compiled": System("ours, compiled", 1, "import grooming_flag", "grooming-flag"),
     "interpreted": System("ours, interpreted", 0.02, None),
     "words": System(
         "scikit-learn, words 1-2",
         1,
         "from sklearn.feature_extraction.text import HashingVectorizer; from sklearn.linear_model import SGDClassifier",
+        "scikit-learn",
     ),
     "characters": System("scikit-learn, characters 3-5", 0.2, None),
-    "vowpal": System("Vowpal Wabbit, words 1-2", 1, "import vowpalwabbit", needs="vowpalwabbit"),
-    "fasttext": System("fastText, words 1-2", 1, "import fasttext", needs="fasttext"),
+    "vowpal": System("Vowpal Wabbit, words 1-2", 1, "import vowpalwabbit", "vowpalwabbit", "vowpalwabbit"),
+    "fasttext": System("fastText, words 1-2", 1, "import fasttext", "fasttext-numpy2-wheel", "fasttext"),
     "loop": System("bare C loop, words 1-2", 1, None, needs="cc"),
 }
 
@@ -89,13 +98,16 @@ class Result:
     message_p99_us: float | None = None
     message_rate: float | None = None
     file_rate: float | None = None
+    log_rate: float | None = None
     kernel_rate: float | None = None
+    two_kernels_rate: float | None = None
     instructions: float | None = None
     ready_ms: float | None = None
     peak_mb: float | None = None
     heavy: list[str] = field(default_factory=list)
     import_median_ms: float | None = None
     import_best_ms: float | None = None
+    installed_mb: float | None = None
 
 
 class Row(NamedTuple):
@@ -112,12 +124,15 @@ ROWS = (
     Row("message_p99_us", "one message, p99, µs", False),
     Row("message_rate", "one message at a time, messages/s", True),
     Row("file_rate", "file to file, messages/s", True),
+    Row("log_rate", "file to file, Parquet, messages/s", True),
     Row("kernel_rate", "kernel alone, messages/s", True),
+    Row("two_kernels_rate", "kernel alone, two threads, messages/s", True),
     Row("instructions", "kernel alone, instructions a message", False),
     Row("import_median_ms", f"import, median of {IMPORTS}, ms", False),
     Row("import_best_ms", f"import, best of {IMPORTS}, ms", False),
     Row("ready_ms", "process start to first score, ms", False),
     Row("peak_mb", "peak RSS, file to file, MB", False),
+    Row("installed_mb", "installed with what it needs, MB", False),
 )
 
 
@@ -129,7 +144,7 @@ class Scorer:
     score_message: Callable[[str], None]
     score_file: Callable[[Path, Path], None]
     read: Callable[[Path], list[Any]]
-    kernel: Callable[[list[Any]], Callable[[], None]] | None
+    kernel: Callable[[list[Any]], Callable[..., None]] | None
 
 
 def ours(interpreted: bool) -> Scorer:
@@ -157,20 +172,24 @@ def ours(interpreted: bool) -> Scorer:
 
 def load_interpreted_kernel() -> None:
     """Put the source of the kernel, as it runs without Cython, where the package will look for the compiled one."""
-    package = importlib.util.find_spec("grooming_flag")
-    if package is None or not package.submodule_search_locations:
-        sys.exit("grooming_flag is not installed: pip install -e .")
     for name, file in (
         ("cython", "_cython.py"),
         ("grooming_flag._kernel", "_kernel.py"),
         ("grooming_flag.io._messages", "io/_messages.py"),
     ):
-        spec = importlib.util.spec_from_file_location(name, Path(package.submodule_search_locations[0], file))
+        spec = importlib.util.spec_from_file_location(name, package_folder() / file)
         if spec is None or spec.loader is None:
             sys.exit("the source of the kernel is not there")
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         spec.loader.exec_module(module)
+
+
+def package_folder() -> Path:
+    package = importlib.util.find_spec("grooming_flag")
+    if package is None or not package.submodule_search_locations:
+        sys.exit("grooming_flag is not installed: pip install -e .")
+    return Path(package.submodule_search_locations[0])
 
 
 def run_command_line(source: Path, target: Path) -> None:
@@ -183,8 +202,11 @@ def run_command_line(source: Path, target: Path) -> None:
             raise
 
 
-def kernel_alone(threads: list[Any]) -> Callable[[], None]:
-    """Pack the threads and return the scan of the packed buffers, with the features and weights of the model."""
+def kernel_alone(threads: list[Any]) -> Callable[..., None]:
+    """Pack the threads and return the scan of the packed buffers, with the features and weights of the model.
+
+    It takes the number of threads of execution.
+    """
     import grooming_flag as gf
     from grooming_flag.features import pack_by_author
 
@@ -197,9 +219,12 @@ def kernel_alone(threads: list[Any]) -> Callable[[], None]:
     scanner = model.extractor.scanner(model.weights)
     scanner.sums(pack_by_author([]))  # the first call sets the kernel up
 
-    def scan() -> None:
-        for buffers in packed:
-            scanner.sums(buffers)
+    def scan(n_jobs: int = 1) -> None:
+        if n_jobs == 1:
+            deque(map(scanner.sums, packed), maxlen=0)
+            return
+        with ThreadPoolExecutor(n_jobs) as pool:
+            deque(pool.map(scanner.sums, packed), maxlen=0)
 
     return scan
 
@@ -258,13 +283,28 @@ def peer(predict: Callable[[list[str]], list[float]]) -> Scorer:
         predict([text])
 
     def score_file(source: Path, target: Path) -> None:
-        with source.open(encoding="utf-8") as lines, target.open("w", encoding="utf-8") as scores:
-            for batch in batches(json.loads(line) for line in lines):
-                probabilities = predict_threads([texts_of(thread) for thread in batch])
-                for thread, probability in zip(batch, probabilities, strict=True):
-                    scores.write(json.dumps({"thread_id": thread["thread_id"], "probability": probability}) + "\n")
+        with target.open("w", encoding="utf-8") as scores:
+            for batch in batches(threads_in(source)):
+                probabilities = predict_threads([texts for _, texts in batch])
+                for (thread_id, _), probability in zip(batch, probabilities, strict=True):
+                    scores.write(json.dumps({"thread_id": thread_id, "probability": probability}) + "\n")
 
     return Scorer(score_threads, score_message, score_file, read_texts, None)
+
+
+def threads_in(source: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield the id and the texts of each thread, read as one would who has only to read this file."""
+    if source.suffix == ".jsonl":
+        with source.open(encoding="utf-8") as lines:
+            for line in lines:
+                thread = json.loads(line)
+                yield thread["thread_id"], texts_of(thread)
+        return
+    import pyarrow.parquet
+
+    log = pyarrow.parquet.read_table(source, columns=["thread_id", "text"], use_threads=False)
+    for batch in log.group_by("thread_id", use_threads=False).aggregate([("text", "list")]).to_batches(BATCH_THREADS):
+        yield from zip(batch["thread_id"].to_pylist(), batch["text_list"].to_pylist(), strict=True)
 
 
 def fit_peers(folder: Path, systems: list[str]) -> None:
@@ -345,8 +385,10 @@ def measure(job: Job) -> Result:
     source = folder / f"{job.n_messages}.jsonl"
     targets = [folder / f"{job.system}-{os.getpid()}-{repeat}.jsonl" for repeat in range(job.repeats)]
     unwritten = iter(targets)
+    unused = folder / f"{job.system}-{os.getpid()}-log.jsonl"
     file_seconds = best_seconds(job.repeats, lambda: scorer.score_file(source, next(unwritten)))
     peak_mb = peak_rss() / 1e6
+    log_seconds = best_seconds(job.repeats, lambda: scorer.score_file(source.with_suffix(".parquet"), unused))
 
     threads = scorer.read(source)
     if any(len(target.read_bytes().splitlines()) != len(threads) for target in targets):
@@ -359,6 +401,7 @@ def measure(job: Job) -> Result:
     latencies = min((message_latencies(scorer, texts) for _ in range(job.repeats)), key=sum)
     heavy = [name for name in HEAVY if name in sys.modules]
     kernel_seconds = best_seconds(job.repeats, scan) if scan else None
+    two_kernels_seconds = best_seconds(job.repeats, lambda: scan(2)) if scan else None
     return Result(
         system=job.system,
         n_messages=job.n_messages,
@@ -367,7 +410,9 @@ def measure(job: Job) -> Result:
         message_p99_us=latencies[len(latencies) * 99 // 100] / 1e3,
         message_rate=1e9 * len(latencies) / sum(latencies),
         file_rate=job.n_messages / file_seconds,
+        log_rate=job.n_messages / log_seconds,
         kernel_rate=job.n_messages / kernel_seconds if kernel_seconds else None,
+        two_kernels_rate=job.n_messages / two_kernels_seconds if two_kernels_seconds else None,
         ready_ms=ready_ms,
         peak_mb=peak_mb,
         heavy=heavy,
@@ -422,6 +467,32 @@ def import_times(folder: Path, system: str) -> tuple[float, float] | tuple[None,
     return statistics.median(times), min(times)
 
 
+def installed_mb(distribution: str | None) -> float | None:
+    """Return the megabytes of the files of a distribution and all that it requires, bytecode aside."""
+    if distribution is None:
+        return None
+    from packaging.requirements import Requirement
+
+    wanted, found = [distribution], set()
+    size = 0
+    while wanted:
+        name = wanted.pop()
+        if name in found:
+            continue
+        found.add(name)
+        try:
+            installed = importlib.metadata.distribution(name)
+        except importlib.metadata.PackageNotFoundError:
+            sys.exit(f"{name} is not installed")
+        files = [Path(str(installed.locate_file(file))) for file in installed.files or ()]
+        if name == "grooming-flag":  # which may be installed to be edited
+            files = list(package_folder().rglob("*"))
+        size += sum(file.stat().st_size for file in files if file.is_file() and file.suffix != ".pyc")
+        required = map(Requirement, installed.requires or ())
+        wanted += [one.name for one in required if one.marker is None or one.marker.evaluate({"extra": ""})]
+    return size / 1e6
+
+
 def count_instructions(folder: Path) -> float | None:
     """Return the instructions of a scan, a message, as valgrind counts them: a figure without noise."""
     if not shutil.which("valgrind"):
@@ -454,6 +525,13 @@ def best_of(results: list[Result]) -> Result:
     return replace(results[0], **values)
 
 
+def score_alone(source: Path, target: Path) -> tuple[float, float]:
+    """Return seconds and peak megabytes of the command line on one file, in a process of its own."""
+    start = time.perf_counter()
+    peak = run_python(target.parent, __file__, "score", str(source), str(target))
+    return time.perf_counter() - start, float(peak.splitlines()[-1])
+
+
 def run_all(systems: list[str], n_messages: int, rounds: int, repeats: int, say: Callable[[str], None]) -> list[Result]:
     """Measure the systems in turn, round by round, so that a busy spell of the machine meets all of them."""
     from generate import write
@@ -463,8 +541,7 @@ def run_all(systems: list[str], n_messages: int, rounds: int, repeats: int, say:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         say("generating, fitting, importing")
-        for sample in set(samples.values()):
-            write(folder / f"{sample}.jsonl", sample, SEED)
+        write_files(folder, sorted(set(samples.values())), SEED)
         write(folder / "fit.jsonl", FIT_MESSAGES, SEED + 1)
         run_python(folder, __file__, "fit", name, *systems)
         write(folder / "counted.jsonl", COUNTED_MESSAGES, SEED)
@@ -474,9 +551,42 @@ def run_all(systems: list[str], n_messages: int, rounds: int, repeats: int, say:
             say(f"round {number + 1} of {rounds}: {SYSTEMS[system].title}")
             result = run_worker(folder, system, samples[system], repeats)
             median, best = imports[system]
-            result = replace(result, import_median_ms=median, import_best_ms=best)
+            size = installed_mb(SYSTEMS[system].distribution)
+            result = replace(result, import_median_ms=median, import_best_ms=best, installed_mb=size)
             results[system].append(replace(result, instructions=instructions.get(system)))
     return [best_of(results[system]) for system in systems]
+
+
+def run_growth(sizes: list[int], say: Callable[[str], None]) -> tuple[list[Cost], dict[str, tuple[str, float]]]:
+    """Score files of growing size, and read the largest with the fastest reader."""
+    with tempfile.TemporaryDirectory() as name:
+        say(f"files of {sizes[0]:,} to {sizes[-1]:,} messages: generating, scoring")
+        write_files(Path(name), sizes, SEED)
+        return list(costs(Path(name), sizes, score_alone)), fastest_reading(Path(name), sizes[-1])
+
+
+def growth_table(found: list[Cost]) -> Table:
+    forms = ("jsonl", "parquet")
+    table = Table(
+        "messages", *(f"{form}, {what}" for form in forms for what in ("s", "messages/s", "MB")), box=MARKDOWN
+    )
+    for size in sorted({cost.n_messages for cost in found}):
+        of_size = {cost.form: cost for cost in found if cost.n_messages == size}
+        cells = [
+            (f"{c.seconds:.2f}", f"{size / c.seconds:,.0f}", f"{c.peak_mb:,.0f}") for c in map(of_size.get, forms) if c
+        ]
+        table.add_row(f"{size:,}", *itertools.chain.from_iterable(cells))
+    return table
+
+
+def bound_line(form: str, reader: str, seconds: float, size: int, found: list[Cost], ours: Result) -> str:
+    """Return what a file costs beside what reading it and the kernel would cost alone."""
+    cost = next(cost.seconds for cost in found if (cost.form, cost.n_messages) == (form, size))
+    kernel = size / (ours.kernel_rate or 1.0)
+    return (
+        f"{form}, {size:,} messages, ns each: {1e9 * cost / size:.0f} file to file, {(cost / (seconds + kernel)):.2f} "
+        f"times {1e9 * seconds / size:.0f} (read by {reader}) + {1e9 * kernel / size:.0f} (kernel alone)"
+    )
 
 
 def describe_machine() -> dict[str, str]:
@@ -515,14 +625,14 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="10,000 messages, one round: whether it runs, not how fast"
     )
+    parser.add_argument(
+        "--sizes", type=int, nargs="*", default=SIZES, metavar="N", help="messages in the files that are only scored"
+    )
     parser.add_argument("--systems", nargs="+", choices=list(SYSTEMS), default=list(SYSTEMS))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here too")
     arguments = parser.parse_args()
     n_messages, rounds, repeats = (10_000, 1, 2) if arguments.quick else (arguments.messages, 3, 3)
-
-    from rich.box import MARKDOWN
-    from rich.console import Console
-    from rich.table import Table
+    sizes = [10_000] if arguments.quick else sorted(arguments.sizes)
 
     machine = describe_machine()
     say = Console(stderr=True).print
@@ -540,8 +650,19 @@ def main() -> None:
     console.print(*(f"{name}: {value}" for name, value in machine.items()), sep="; ")
     console.print(f"Best of {rounds} x {repeats}, one thread; (ratio): times better than scikit-learn, words")
     console.print(table)
+    ours = next((result for result in results if result.system == "compiled"), None)
+    growth = run_growth(sizes, say) if sizes and ours else None
+    if growth and ours:
+        found, reading = growth
+        console.print(growth_table(found))
+        for form, (reader, seconds) in reading.items():
+            console.print(bound_line(form, reader, seconds, sizes[-1], found, ours))
+        if not arguments.quick:
+            plot(found, Path(__file__).with_name("growth.svg"))
     if arguments.json:
         report = {"machine": machine, "rounds": rounds, "repeats": repeats, "results": [asdict(r) for r in results]}
+        if growth:
+            report |= {"growth": [asdict(cost) for cost in growth[0]], "reading": growth[1]}
         arguments.json.write_text(json.dumps(report, indent=2) + "\n")
 
 
@@ -550,6 +671,9 @@ if __name__ == "__main__":
         sys.stdout.write(json.dumps(asdict(measure(Job(**json.loads(sys.argv[2]))))) + "\n")
     elif sys.argv[1:2] == ["scan"]:
         kernel_alone(ours(interpreted=False).read(Path(sys.argv[2])))()
+    elif sys.argv[1:2] == ["score"]:
+        run_command_line(Path(sys.argv[2]), Path(sys.argv[3]))
+        sys.stdout.write(f"{peak_rss() / 1e6}\n")
     elif sys.argv[1:2] == ["fit"]:
         fit_peers(Path(sys.argv[2]), sys.argv[3:])
     else:

@@ -17,7 +17,7 @@ from grooming_flag.artifact import digest
 from grooming_flag.errors import DataError
 from grooming_flag.io._messages import compiled
 from grooming_flag.io.columns import without_first
-from grooming_flag.io.flat import DATABASE, MEMORY, is_flat, read_flat, read_flat_columns
+from grooming_flag.io.flat import DATABASE, MEMORY, POSTGRES, is_flat, read_flat, read_flat_columns
 from grooming_flag.io.scores import encode_row, evidence_rows, score_row, score_writer
 from grooming_flag.io.shards import Shard, ShardFolder
 from grooming_flag.io.streams import Reach, check_not_input, check_readable, input_files, whole_file
@@ -95,8 +95,8 @@ def score_files(
     Parameters
     ----------
     inputs : sequence of path
-        Threads, or the files of one flat log, or its database as ``duckdb:FILE``; folders and patterns of names stand
-        for all files in them.
+        Threads, or the files of one flat log, or a database as in `read_flat`; folders and patterns of names stand for
+        all files in them.
     output : path
         A file, ``-`` for standard output, or a folder, whose name ends in a slash. JSON lines, or Parquet if the name
         ends in .parquet.
@@ -239,21 +239,29 @@ def _settings(
 
     Of files it is size and time, of a query its words as a hash: that it gives the same rows is up to who runs it.
     """
-    files = []
+    files: list[Any] = []
     for path in inputs:
-        check_readable(path)
+        if path.startswith(POSTGRES):
+            files.append(_hash(path))  # which may hold a password
+            continue
+        name = path.removeprefix(DATABASE)
+        check_readable(name)
         if path == "-":
             raise DataError("standard input cannot be read again after an interruption; score it into a file")
-        found = os.stat(path.removeprefix(DATABASE))
+        found = os.stat(name)
         files.append([path, found.st_size, found.st_mtime_ns])
     point = resolve(at, model.operating_points)
     return {
         "input": files,
-        "query": sql and blake2b(sql.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest(),
+        "query": sql and _hash(sql),
         "columns": dict(columns or {}),
         "model": [model.name, digest(model)],
         "operating point": [point.name, point.threshold],
     }
+
+
+def _hash(words: str) -> str:
+    return blake2b(words.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def _are_flat(inputs: Sequence[str], columns: Mapping[str, str] | None, sql: str | None) -> bool:

@@ -23,7 +23,7 @@ def score(
         list[str] | None,
         typer.Argument(
             metavar="INPUT...",
-            help="Threads (.jsonl, .gz, .zst or -), or one flat log; files, folders, 'patterns*', or duckdb:FILE.",
+            help="Threads (.jsonl, .gz, .zst, -) or a flat log; files, folders, 'patterns*', duckdb:FILE, postgres:DSN",
         ),
     ] = None,
     model: ModelFolder = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import glob
+import importlib.util
 import os
 import sys
 import tempfile
@@ -20,7 +21,7 @@ import numpy as np
 from grooming_flag.errors import DataError, MissingExtraError
 from grooming_flag.io.columns import Columns
 from grooming_flag.io.scores import require_pyarrow
-from grooming_flag.io.streams import Reach, check_readable, read_lines
+from grooming_flag.io.streams import DATABASES, Reach, check_readable, is_database, read_lines
 from grooming_flag.records import Message, Thread, ThreadColumns
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ ROWS = 10_000
 FIRST_LINES = 1000
 ABSENT, BAD_TIME = 1, 2  # what is wrong with a row
 MEMORY = "1200MB"
-QUERY, DATABASE = "query", "duckdb:"
+QUERY = "query"
+DATABASE, POSTGRES = DATABASES
 COUNTED = (".parquet", ".arrow", DATABASE)  # rows are told by what stands beside them
 PLACES = ("file_index", "file_row_number")  # what DuckDB knows of each row of Parquet
 IN_TURN = "row_number() OVER ()"  # for which DuckDB reads with one thread of execution
@@ -60,7 +62,7 @@ SETTINGS = {
 
 def is_flat(path: str | os.PathLike[str]) -> bool:
     """Return whether the file holds a message a row, by its name or, if it is JSON lines, by its first line."""
-    if str(path).startswith(DATABASE):
+    if is_database(path):
         return True
     suffix = _suffix(path)
     if suffix != ".jsonl":
@@ -89,7 +91,8 @@ def read_flat(
     ----------
     *paths : path
         The files of one log, in one format: .parquet, .csv, .tsv, .jsonl or .arrow; CSV and JSON lines also as .gz or
-        .zst. Or ``duckdb:`` and a database file, which is only read, and whose one table is the log.
+        .zst. Or a database, which is only read, and whose one table is the log: ``duckdb:`` and a file, or
+        ``postgres:`` and what libpq takes to connect.
     columns : mapping of str to str, optional
         Names that the log uses for `thread_id`, `author`, `sent_at`, `text` and `message_id`.
     sql : str, optional
@@ -202,7 +205,7 @@ class _Log:
     """
 
     def __init__(self, connection: Any, paths: list[str], columns: Mapping[str, str], reach: Reach) -> None:
-        self.name = ", ".join(paths) or "the query"
+        self.name = ", ".join(path if not path.startswith(POSTGRES) else POSTGRES for path in paths) or "the query"
         self.connection = connection
         self.reach = reach
         self._paths = paths
@@ -216,7 +219,7 @@ class _Log:
 
     def open(self, sql: str | None) -> None:
         """Find out where the rows are and of what types; raise a DataError if a column is not there."""
-        if any(path.startswith(DATABASE) for path in self._paths):
+        if any(map(is_database, self._paths)):
             self._open_database(has_query=sql is not None)
         elif self._paths:
             self._open_files(has_query=sql is not None)
@@ -239,9 +242,17 @@ class _Log:
         self._kind = DATABASE
         if len(self._paths) > 1:
             raise DataError(f"{self.name}: a database is a log by itself; score it alone")
-        path = self._paths[0].removeprefix(DATABASE)
-        check_readable(path)
-        self.connection.execute(f"ATTACH {_literal(path)} AS log_database (READ_ONLY)")
+        (path,) = self._paths
+        if path.startswith(POSTGRES):  # whose name may hold a password
+            self._kind = POSTGRES
+            self.connection.execute(f"LOAD {_literal(_postgres_extension())}")
+            self.connection.execute("SET pg_use_ctid_scan = false")  # rows in their order
+            options = "TYPE postgres, READ_ONLY"
+        else:
+            check_readable(path.removeprefix(DATABASE))
+            options = "READ_ONLY"
+        name = path.removeprefix(self._kind)
+        self.connection.execute(f"ATTACH {_literal(name)} AS log_database ({options})")
         self.connection.execute("USE log_database")
         tables = [row[0] for row in self.connection.execute("SHOW TABLES").fetchall()]
         if len(tables) != 1 and not has_query:
@@ -380,6 +391,8 @@ class _Log:
             return "give it more memory, or split the log by thread"
         if self._kind == QUERY:
             return "does the query run in DuckDB by itself, without extensions?"
+        if self._kind == POSTGRES:
+            return "does psql connect with the same words, and may it read the table?"
         if self._kind == DATABASE:
             return "is it a database of DuckDB's, whole, and not open for writing elsewhere?"
         return "is it whole, and what its name says?"
@@ -511,6 +524,18 @@ def _duckdb() -> Any:
     except ModuleNotFoundError as error:
         raise MissingExtraError("flat logs need DuckDB; pip install 'grooming-flag[batch]'") from error
     return duckdb
+
+
+def _postgres_extension() -> str:
+    """Return the file with DuckDB's own extension for PostgreSQL, from the package that brings it."""
+    package = importlib.util.find_spec("duckdb_extension_postgres_scanner")
+    folders = list(package.submodule_search_locations or ()) if package else []
+    files = sorted(
+        file for folder in folders for file in Path(folder).rglob(f"v{_duckdb().__version__}/*.duckdb_extension")
+    )
+    if not files:
+        raise MissingExtraError("PostgreSQL needs an extension of DuckDB; pip install 'grooming-flag[postgres]'")
+    return str(files[0])
 
 
 def _arrow(log: str, paths: Sequence[str | os.PathLike[str]]) -> Any:

@@ -18,6 +18,7 @@ from typing import IO, Any
 from grooming_flag.errors import DataError
 
 CHUNK = 1 << 20
+DATABASES = ("duckdb:", "postgres:")
 UNREADABLE = (EOFError, OSError, zlib.error)
 
 
@@ -75,9 +76,9 @@ def input_files(inputs: Iterable[str | os.PathLike[str]]) -> list[str]:
     Parameters
     ----------
     inputs : iterable of path
-        Files, folders, and patterns with ``*``, ``**``, ``?`` and ``[...]``; ``-`` and what is no file stays as it
-        is. Files below a folder whose names, or those of folders between, begin with a dot or an underscore are left
-        out, as programs that write logs in parts mean them to be.
+        Files, folders, and patterns with ``*``, ``**``, ``?`` and ``[...]``; ``-`` and databases stay as they are.
+        Files below a folder whose names, or those of folders between, begin with a dot or an underscore are left out,
+        as programs that write logs in parts mean them to be.
 
     Raises
     ------
@@ -87,7 +88,9 @@ def input_files(inputs: Iterable[str | os.PathLike[str]]) -> list[str]:
     files: list[str] = []
     for name in map(str, inputs):
         path, found = Path(name), [name]
-        if path.is_dir():
+        if is_database(name):
+            pass
+        elif path.is_dir():
             below = (file for file in path.rglob("*") if file.is_file())
             found = sorted(str(file) for file in below if not _is_hidden(file.relative_to(path)))
         elif glob.has_magic(name) and not path.exists():
@@ -98,6 +101,11 @@ def input_files(inputs: Iterable[str | os.PathLike[str]]) -> list[str]:
     if len(set(map(os.path.realpath, files))) < len(files):
         raise DataError("a file is given twice; name each once")
     return files
+
+
+def is_database(name: str | os.PathLike[str]) -> bool:
+    """Return whether an input is a database rather than a file of messages."""
+    return str(name).startswith(DATABASES)
 
 
 def _is_hidden(path: Path) -> bool:
