@@ -31,11 +31,9 @@ def write_files(folder: Path, sizes: list[int], seed: int) -> None:
 
     for size in sizes:
         write(folder / f"{size}.jsonl", size, seed)
-        rows = "SELECT thread_id, unnest(messages, recursive := true) FROM read_json($1)"
+        rows = "FROM (SELECT thread_id, unnest(messages, recursive := true) FROM read_json($1)) ORDER BY sent_at"
         connection = duckdb.connect(config={"temp_directory": str(folder / "scratch")})
-        connection.execute(
-            f"COPY ({rows} ORDER BY sent_at) TO '{folder}/{size}.parquet'", [str(folder / f"{size}.jsonl")]
-        )
+        connection.execute(f"COPY ({rows}) TO '{folder}/{size}.parquet'", [str(folder / f"{size}.jsonl")])
         connection.close()
 
 

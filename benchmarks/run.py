@@ -214,7 +214,7 @@ def kernel_alone(threads: list[Any]) -> Callable[..., None]:
     rule = model.segment_rule
     packed = [
         pack_by_author(thread.messages[start:stop] for thread in batch for start, stop in rule.split(thread.messages))
-        for batch in batches(threads)
+        for batch in batches(threads, BATCH_THREADS // 8)
     ]
     scanner = model.extractor.scanner(model.weights)
     scanner.sums(pack_by_author([]))  # the first call sets the kernel up
@@ -364,9 +364,9 @@ def read_texts(path: Path) -> list[list[str]]:
         return [texts_of(json.loads(line)) for line in lines]
 
 
-def batches(items: Iterable[Any]) -> Iterator[list[Any]]:
+def batches(items: Iterable[Any], size: int = BATCH_THREADS) -> Iterator[list[Any]]:
     iterator = iter(items)
-    return iter(lambda: list(itertools.islice(iterator, BATCH_THREADS)), [])
+    return iter(lambda: list(itertools.islice(iterator, size)), [])
 
 
 def measure(job: Job) -> Result:
@@ -385,10 +385,8 @@ def measure(job: Job) -> Result:
     source = folder / f"{job.n_messages}.jsonl"
     targets = [folder / f"{job.system}-{os.getpid()}-{repeat}.jsonl" for repeat in range(job.repeats)]
     unwritten = iter(targets)
-    unused = folder / f"{job.system}-{os.getpid()}-log.jsonl"
     file_seconds = best_seconds(job.repeats, lambda: scorer.score_file(source, next(unwritten)))
     peak_mb = peak_rss() / 1e6
-    log_seconds = best_seconds(job.repeats, lambda: scorer.score_file(source.with_suffix(".parquet"), unused))
 
     threads = scorer.read(source)
     if any(len(target.read_bytes().splitlines()) != len(threads) for target in targets):
@@ -402,6 +400,8 @@ def measure(job: Job) -> Result:
     heavy = [name for name in HEAVY if name in sys.modules]
     kernel_seconds = best_seconds(job.repeats, scan) if scan else None
     two_kernels_seconds = best_seconds(job.repeats, lambda: scan(2)) if scan else None
+    log_scores = folder / f"{job.system}-{os.getpid()}-log.jsonl"
+    log_seconds = best_seconds(job.repeats, lambda: scorer.score_file(source.with_suffix(".parquet"), log_scores))
     return Result(
         system=job.system,
         n_messages=job.n_messages,
