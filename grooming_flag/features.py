@@ -65,25 +65,29 @@ def pack_columns(columns: ThreadColumns, segments: Iterable[Sequence[tuple[int, 
     slots = columns.codes.copy()
     last = len(columns.thread_ids) - 1
     authors: list[str] = []
-    owners: list[int] = []
-    first = n_segments = 0
+    sizes: list[int] = []  # slots of each segment
+    bases: list[int] = []  # what makes places among the authors of a thread slots
+    first = 0
     for i, (names, length, of_thread) in enumerate(zip(columns.authors, columns.lengths, segments, strict=True)):
         is_part = (i == 0 and columns.is_rest) or (i == last and columns.goes_on)
-        for start, stop in of_thread:
-            own = slots[first + start : first + stop]
-            here = names
-            if is_part or len(of_thread) > 1:  # in a segment authors may appear in another order, or not at all
+        if len(of_thread) == 1 and not is_part:
+            bases.append(len(authors))
+            authors += names
+            sizes.append(len(names))
+        else:  # in a segment authors may appear in another order, or not at all
+            bases.append(0)
+            for start, stop in of_thread:
+                own = slots[first + start : first + stop]
                 order = list(dict.fromkeys(own.tolist()))
-                here = [names[code] for code in order]
                 place = np.empty(len(names), dtype=np.int32)
-                place[order] = np.arange(len(order))
+                place[order] = np.arange(len(authors), len(authors) + len(order))
                 own[:] = place[own]
-            own += len(authors)
-            authors += here
-            owners += [n_segments] * len(here)
-            n_segments += 1
+                authors += [names[code] for code in order]
+                sizes.append(len(order))
         first += length
-    return Packed(columns.text, columns.offsets, slots, np.array(owners, np.int32), authors, n_segments)
+    slots += np.repeat(np.array(bases, dtype=np.int32), columns.lengths)
+    owners = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
+    return Packed(columns.text, columns.offsets, slots, owners, authors, len(sizes))
 
 
 def pack_by_message(segments: Iterable[Sequence[Message]]) -> Packed:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -347,33 +346,29 @@ class Model:
         """
         sums = self._scanner.sums(packed)
         pooled, own, new = sums.pooled.tolist(), sums.own.tolist(), sums.new.tolist()
-        owners = packed.segments.tolist()
+        starts = np.searchsorted(packed.segments, np.arange(packed.n_segments + 1)).tolist()  # first slot of segments
         answers = []
         first = 0
         for (thread_id, n_messages, n_authors), of_thread in zip(counts, bounds, strict=True):
-            strongest = first
-            if len(of_thread) > 1:
-                strongest = max(range(first, first + len(of_thread)), key=pooled.__getitem__)
-            slots = slice(bisect_left(owners, strongest), bisect_left(owners, strongest + 1))
-            authors = packed.authors[slots]
+            strongest, end = first, first + len(of_thread)
+            if end > first + 1:
+                strongest = max(range(first, end), key=pooled.__getitem__)
+            start, stop = starts[strongest], starts[strongest + 1]
             if not n_authors:
-                n_authors = len(authors)
-                if len(of_thread) > 1:
-                    everywhere = slice(bisect_left(owners, first), bisect_left(owners, first + len(of_thread)))
-                    n_authors = len(set(packed.authors[everywhere]))
+                n_authors = stop - start if end == first + 1 else len(set(packed.authors[starts[first] : starts[end]]))
             answers.append(
                 self._assessment(
                     thread_id,
                     of_thread[strongest - first],
                     (pooled[strongest] + self._intercept) * self.step,
-                    sum(new[slots]),
-                    self._author_risks(authors, own[slots]),
+                    sum(new[start:stop]),
+                    self._author_risks(packed.authors[start:stop], own[start:stop]),
                     n_messages,
                     n_authors,
                     point,
                 )
             )
-            first += len(of_thread)
+            first = end
         return answers
 
     def _segments(self, messages: Sequence[Message]) -> Sequence[tuple[int, int]]:
