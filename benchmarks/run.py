@@ -220,11 +220,9 @@ def kernel_alone(threads: list[Any]) -> Callable[..., None]:
     scanner.sums(pack_by_author([]))  # the first call sets the kernel up
 
     def scan(n_jobs: int = 1) -> None:
-        if n_jobs == 1:
-            deque(map(scanner.sums, packed), maxlen=0)
-            return
+        shares = [packed[i::n_jobs] for i in range(n_jobs)]
         with ThreadPoolExecutor(n_jobs) as pool:
-            deque(pool.map(scanner.sums, packed), maxlen=0)
+            deque(pool.map(lambda share: deque(map(scanner.sums, share), maxlen=0), shares), maxlen=0)
 
     return scan
 

@@ -18,7 +18,7 @@ from grooming_flag.errors import DataError
 from grooming_flag.io._messages import compiled
 from grooming_flag.io.columns import without_first
 from grooming_flag.io.flat import DATABASE, MEMORY, POSTGRES, is_flat, read_flat, read_flat_columns
-from grooming_flag.io.scores import encode_row, evidence_rows, score_row, score_writer
+from grooming_flag.io.scores import Row, encode_row, evidence_rows, score_row, score_writer
 from grooming_flag.io.shards import Shard, ShardFolder
 from grooming_flag.io.streams import Reach, check_not_input, check_readable, input_files, whole_file
 from grooming_flag.io.threads import read_columns, read_threads
@@ -152,13 +152,13 @@ def score_files(
                 progress(summary)
             yield answer
 
-    def write_all(answers: Iterable[Answer], write: Callable[[Mapping[str, Any]], None]) -> None:
+    def write_all(answers: Iterable[Answer], write: Callable[[Row], None]) -> None:
         for thread, assessment in answers:
             if only_flagged and not assessment.flagged:
                 continue
-            row = score_row(assessment)
+            row: Row = assessment
             if evidence and thread:
-                row["evidence"] = evidence_rows(model.explain(thread), evidence)
+                row = {**score_row(assessment), "evidence": evidence_rows(model.explain(thread), evidence)}
             write(row)
 
     with ExitStack() as files:

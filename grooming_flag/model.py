@@ -419,6 +419,13 @@ class Model:
         scores = [value * scale for value in own]
         if len(scores) == 1:
             return (record(AuthorRisk, (authors[0], sigmoid(scores[0]), scores[0])),)
+        if len(scores) == 2:  # as nearly always: the same, in a third of the time
+            lead = scores[0] < scores[1]
+            odd = math.exp(scores[not lead] - scores[lead])
+            return (
+                record(AuthorRisk, (authors[lead], 1.0 / (1.0 + odd), scores[lead])),
+                record(AuthorRisk, (authors[not lead], odd / (1.0 + odd), scores[not lead])),
+            )
         order = sorted(range(len(scores)), key=scores.__getitem__, reverse=True)
         odds = [math.exp(scores[i] - scores[order[0]]) for i in order]
         total = math.fsum(odds)

@@ -84,6 +84,10 @@ class Unpacker:
         """Return how many messages and bytes of text have been read, those included that are not kept yet."""
         return self._n, self._end
 
+    def has_room(self, n_messages: cython.Py_ssize_t, n_bytes: cython.Py_ssize_t) -> bool:
+        """Return whether so many more messages with so much text fit."""
+        return self._has_room(n_messages, n_bytes)
+
     def begin(self) -> None:
         """Begin a thread, in place of what has been read and not been kept."""
         self._n = self._kept

@@ -76,9 +76,11 @@ class Columns:
 
     def make_room(self, n_messages: int, n_bytes: int) -> None:
         """Make room for so many more messages with so much text, in UTF-8, in all."""
+        if not self.unpacker.has_room(n_messages, n_bytes):
+            self._grow(n_messages, n_bytes)
+
+    def _grow(self, n_messages: int, n_bytes: int) -> None:
         n, end = self.unpacker.used()
-        if n + n_messages < len(self._codes) and end + n_bytes <= len(self._text):
-            return
         text = bytearray(max(2 * BATCH_BYTES, end + 2 * n_bytes))
         offsets = np.zeros(max(BATCH_BYTES >> 3, n + 2 * n_messages + 1) + 1, dtype=np.int64)
         codes = np.empty(len(offsets), dtype=np.int32)
@@ -117,4 +119,4 @@ class Columns:
         self._offsets = np.zeros(1, dtype=np.int64)
         self._codes = np.empty(0, dtype=np.int32)
         self.unpacker.forget()
-        self.make_room(0, 0)
+        self._grow(0, 0)

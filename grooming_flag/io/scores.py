@@ -30,7 +30,9 @@ COLUMNS = (
     "model",
 )
 ROWS = 10_000
+Row = Assessment | Mapping[str, Any]
 _values = attrgetter(*COLUMNS)
+_Row = msgspec.defstruct("_Row", COLUMNS)  # several times faster than a dictionary
 
 
 class ScoreRow(msgspec.Struct, frozen=True):
@@ -61,8 +63,8 @@ class ScoreRow(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def score_writer(path: str | os.PathLike[str]) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """Give a function that writes one row; the file takes its name when all are written.
+def score_writer(path: str | os.PathLike[str]) -> Iterator[Callable[[Row], None]]:
+    """Give a function that writes one row, or that of an assessment; the file takes its name when all are written.
 
     Parameters
     ----------
@@ -80,14 +82,14 @@ def score_writer(path: str | os.PathLike[str]) -> Iterator[Callable[[Mapping[str
     else:
         with whole_file(path) as out:
 
-            def write(row: Mapping[str, Any]) -> None:
+            def write(row: Row) -> None:
                 out.write(encode_row(row))
 
             yield write
 
 
 @contextmanager
-def _parquet_writer(path: str | os.PathLike[str]) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+def _parquet_writer(path: str | os.PathLike[str]) -> Iterator[Callable[[Row], None]]:
     require_pyarrow("Parquet needs")
     import pyarrow.parquet
 
@@ -100,7 +102,8 @@ def _parquet_writer(path: str | os.PathLike[str]) -> Iterator[Callable[[Mapping[
     rows: list[Any] = []
     with whole_file(path) as out, pyarrow.parquet.ParquetWriter(out, schema) as file:
 
-        def write(row: Mapping[str, Any]) -> None:
+        def write(row: Row) -> None:
+            row = score_row(row) if isinstance(row, Assessment) else row
             messages = [{**item, "message_id": str(item["message_id"])} for item in row.get("evidence", ())]
             rows.append(_encodable({**row, "evidence": messages}))
             if len(rows) >= ROWS:
@@ -232,12 +235,12 @@ def evidence_rows(evidence: Iterable[Evidence], top: int | None = None) -> list[
     return sorted(messages.values(), key=lambda row: -row["contribution"])[:top]
 
 
-def encode_row(row: Mapping[str, Any]) -> bytes:
-    """Return a row as a line of JSON; lone surrogates of ids are replaced."""
+def encode_row(row: Row) -> bytes:
+    """Return a row, or that of an assessment, as a line of JSON; lone surrogates of ids are replaced."""
     try:
-        return msgspec.json.encode(row) + b"\n"
+        return msgspec.json.encode(_Row(*_values(row)) if isinstance(row, Assessment) else row) + b"\n"
     except UnicodeEncodeError:
-        return msgspec.json.encode(_encodable(row)) + b"\n"
+        return msgspec.json.encode(_encodable(score_row(row) if isinstance(row, Assessment) else row)) + b"\n"
 
 
 def _encodable(value: Any) -> Any:

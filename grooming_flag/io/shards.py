@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from grooming_flag.errors import DataError
-from grooming_flag.io.scores import score_writer
+from grooming_flag.io.scores import Row, score_writer
 from grooming_flag.io.streams import whole_file
 
 MANIFEST = "manifest.json"
@@ -99,7 +99,7 @@ class ShardFolder:
         return manifest
 
     @contextmanager
-    def shard(self) -> Iterator[tuple[Shard, Callable[[Mapping[str, Any]], None]]]:
+    def shard(self) -> Iterator[tuple[Shard, Callable[[Row], None]]]:
         """Give the next shard, to count in, and a function that writes one row; when all is written, it is noted."""
         shard = Shard(f"part-{len(self.manifest.shards):05}{self._suffix}", 0, 0, 0, 0, 0)
         path = self.folder / shard.file

@@ -107,7 +107,7 @@ def read_columns(
 
 def _each(
     paths: Sequence[str | os.PathLike[str]],
-    parse: Callable[[bytes, str], Parsed],
+    parse: Callable[[bytes, str | os.PathLike[str], int], Parsed],
     on_bad: Callable[[DataError], None] | None,
     reach: Reach | None,
 ) -> Iterator[Parsed]:
@@ -121,7 +121,7 @@ def _each(
         while True:
             try:
                 number, line = next(lines)
-                parsed = parse(line, f"{path}, line {number}")
+                parsed = parse(line, path, number)
                 key = hash(parsed if isinstance(parsed, str) else parsed.thread_id)
                 if key in seen:
                     raise DataError(f"{path}, line {number}: repeats an earlier thread_id; give each thread its own")
@@ -136,7 +136,7 @@ def _each(
             yield parsed
 
 
-def _read_into(columns: Columns, line: bytes, place: str) -> str:
+def _read_into(columns: Columns, line: bytes, path: str | os.PathLike[str], number: int) -> str:
     """Read a thread into the columns, to be kept or not; its messages one by one only where they are not as usual."""
     unpacker = columns.unpacker
     unpacker.begin()
@@ -145,7 +145,7 @@ def _read_into(columns: Columns, line: bytes, place: str) -> str:
     if thread_id is not None:
         return thread_id
     unpacker.begin()
-    thread = _parse(line, place)
+    thread = _parse(line, path, number)
     texts = [message.text.encode("utf-8", "surrogatepass") for message in thread.messages]
     columns.make_room(len(texts), sum(map(len, texts)))
     for message, text in zip(thread.messages, texts, strict=True):
@@ -248,7 +248,8 @@ def parse_time(value: float | str | None) -> float | None:
     return value
 
 
-def _parse(line: bytes, place: str) -> Thread:
+def _parse(line: bytes, path: str | os.PathLike[str], number: int) -> Thread:
+    place = f"{path}, line {number}"
     row = _decode(line, _decoder)
     if isinstance(row, str):
         raise DataError(f"{place}: {row}")
