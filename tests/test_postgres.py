@@ -107,7 +107,7 @@ def test_the_password_is_neither_in_errors_nor_in_a_manifest(
     for dsn in (server.replace("dbname=postgres", "dbname=nothing"), f"host=/nowhere password={PASSWORD}"):
         ran = run("score", f"postgres:{dsn}", "-o", "-")
         assert ran.status == 1
-        assert "postgres:: DuckDB cannot read it" in ran.err
+        assert "PostgreSQL: DuckDB cannot read it" in ran.err
         assert "does psql connect" in ran.err
         assert PASSWORD not in ran.err
     assert len(threads) == 60

@@ -205,7 +205,7 @@ class _Log:
     """
 
     def __init__(self, connection: Any, paths: list[str], columns: Mapping[str, str], reach: Reach) -> None:
-        self.name = ", ".join(path if not path.startswith(POSTGRES) else POSTGRES for path in paths) or "the query"
+        self.name = ", ".join("PostgreSQL" if path.startswith(POSTGRES) else path for path in paths) or "the query"
         self.connection = connection
         self.reach = reach
         self._paths = paths
