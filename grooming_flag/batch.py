@@ -132,9 +132,12 @@ def score_files(
         files or scores.
     """
     check_not_input((output, bad_lines), inputs)
-    inputs = input_files(inputs)
-    check_not_input((output, bad_lines), inputs)
-    of_rows = _are_flat(inputs, columns, sql)
+    paths = input_files(inputs)
+    if str(output).endswith("/"):  # whose files a pattern may fit as soon as they are there
+        parts = os.path.realpath(output) + os.sep
+        paths = [path for path in paths if not os.path.realpath(path).startswith(parts)]
+    check_not_input((output, bad_lines), paths)
+    of_rows = _are_flat(paths, columns, sql)
     start = perf_counter()
     summary = Summary()
     reach = Reach()
@@ -168,7 +171,7 @@ def score_files(
                 raise DataError(f"{output}: the highest of all threads are few; write them to a file, not to a folder")
             bad_are = "no bad lines" if bad_lines is None else "without bad lines"
             settings = {
-                **_settings(inputs, model, at, columns, sql),
+                **_settings(paths, model, at, columns, sql),
                 "evidence": evidence,
                 "limit": limit,
                 "choice of rows": ["flagged" if only_flagged else "all", bad_are],
@@ -191,7 +194,7 @@ def score_files(
         options: dict[str, Any] = {"on_bad": on_bad, "reach": reach}
         if of_rows:
             options |= {"columns": columns, "sql": sql, "memory": memory}
-        answers = _answers(inputs, model, at, n_jobs, options, summary.threads, of_rows, bool(evidence))
+        answers = _answers(paths, model, at, n_jobs, options, summary.threads, of_rows, bool(evidence))
         if limit is not None:
             answers = islice(answers, max(limit - summary.threads, 0))
         if folder is None:
@@ -249,7 +252,7 @@ def _settings(
         if path == "-":
             raise DataError("standard input cannot be read again after an interruption; score it into a file")
         found = os.stat(name)
-        files.append([path, found.st_size, found.st_mtime_ns])
+        files.append([os.fsencode(path).decode("utf-8", "replace"), found.st_size, found.st_mtime_ns])
     point = resolve(at, model.operating_points)
     return {
         "input": files,
@@ -265,7 +268,8 @@ def _hash(words: str) -> str:
 
 
 def _are_flat(inputs: Sequence[str], columns: Mapping[str, str] | None, sql: str | None) -> bool:
-    flat = [bool(columns) or is_flat(path) for path in inputs]
+    kinds = [bool(columns) or is_flat(path) for path in inputs]
+    flat = [kind for kind in kinds if kind is not None]  # files without any good line are whatever the others are
     if sql is not None and not all(flat):
         raise DataError("a query needs a flat log, and some inputs are threads; score them by themselves")
     if any(flat) and not all(flat):

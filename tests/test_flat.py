@@ -466,9 +466,146 @@ def test_lines_that_are_not_csv_are_bad_rows(tmp_path: Path) -> None:
     second.write_bytes(head + b"t,a,b\r\nt,a,\xff\xfe marmalade-canary\r\nt,a,b\r\n,a,b\r\nt,a,b,marmalade-canary\r\n")
     places = [f"{first}, row {i}" for i in (2, 3, 4, 5, 7)] + [f"{second}, row {i}" for i in (2, 4, 5)]
     assert bad_rows(first, second) == ([1, 3], places)
-    with pytest.raises(gf.DataError, match=re.escape(f"{first}, row 2: is not CSV")) as caught:
+    with pytest.raises(gf.DataError, match=re.escape(f"{first}, row 2: has 2 values where the header has 3")) as caught:
         list(read_flat(first, second))
     assert CANARY not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("content", "n_good", "bad"),
+    [
+        ("t,a,hi\nt,b,foo\rbar\nt,c,ok\n", 3, {3: "has 1 values where the header has 3"}),
+        ("t,a,hi\r\nt,b,foo\nt,c,ok\r\n", 3, {}),
+        ("t,a,hi\n\n\n,b,x\n\nt,b\n,c,z\nt,d,ok\n", 2, {2: "missing", 3: "has 2 values", 4: "missing"}),
+        ('t,a,hi\nt,b,"open\nt,c,ok\n', 1, {2: "quotes amiss"}),
+        (f"t,a,hi\nt,b,{'x' * 20_000_000}\nt,c,{'y' * 3_000_000}\n", 2, {2: "has a value of more than"}),
+        ('t,a,\nt,a\nt,a,""\n', 2, {2: "has 2 values"}),
+    ],
+    ids=["stray CR", "mixed ends", "blank lines", "open quotes", "huge", "empty text"],
+)
+@pytest.mark.parametrize("sql", [None, "FROM log"])
+def test_csv_that_duckdb_refuses_is_read_all_the_same(
+    tmp_path: Path, content: str, n_good: int, bad: dict[int, str], sql: str | None
+) -> None:
+    path = tmp_path / "log.csv"
+    path.write_bytes(b"thread_id,author,text\n" + content.encode())
+    errors: list[gf.DataError] = []
+    found = list(read_flat(path, on_bad=errors.append, sql=sql))
+    assert sum(len(thread.messages) for thread in found) == n_good
+    assert len(errors) == len(bad)
+    for number, what in bad.items():
+        if sql is None or "missing" not in what:  # else it is a row of the query
+            assert any(f"log.csv, row {number}: " in str(error) and what in str(error) for error in errors)
+
+
+@pytest.mark.parametrize(
+    "content", [b"\n\nthread_id,author,text\nt1,a,hi\n", b'"thread_id,author,text\nt1,a,hi\n', b""]
+)
+def test_csv_without_a_header_in_its_first_line_is_an_error(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "log.csv").write_bytes(content)
+    with pytest.raises(gf.DataError, match="does not begin with a header"):
+        list(read_flat(tmp_path / "log.csv"))
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_an_empty_part_of_a_log_has_no_rows(tmp_path: Path, suffix: str) -> None:
+    rows = [{"thread_id": "t", "author": "a", "text": "tea"}]
+    (tmp_path / "log").mkdir()
+    write(tmp_path / "log" / f"a.{suffix}", rows)
+    if "parquet" in suffix or "arrow" in suffix or "gz" in suffix:
+        write(tmp_path / "log" / f"b.{suffix}", rows)
+    else:
+        (tmp_path / "log" / f"b.{suffix}").touch()
+    score_files([tmp_path / "log"], tmp_path / "scores.jsonl", gf.load_model())
+    (row,) = map(json.loads, (tmp_path / "scores.jsonl").read_text().splitlines())
+    assert row["n_messages"] == 1 + (suffix in ("parquet", "arrow", "csv.gz", "jsonl.gz"))
+
+
+def test_jsonl_is_known_as_flat_by_its_first_good_line(tmp_path: Path) -> None:
+    good = json.dumps({"thread_id": "t", "author": "a", "text": CANARY})
+    (tmp_path / "log.jsonl").write_text("{bad\n" + good + "\n")
+    summary = score_files([tmp_path / "log.jsonl"], tmp_path / "s.jsonl", gf.load_model(), bad_lines=tmp_path / "bad")
+    assert (summary.messages, summary.bad) == (1, 1)
+    assert "log.jsonl, row 1" in (tmp_path / "bad").read_text()
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_names_of_folders_are_no_columns(tmp_path: Path, suffix: str) -> None:
+    folder = tmp_path / "author=all" / "thread_id=7"
+    folder.mkdir(parents=True)
+    rows = [{"thread_id": f"t{i}", "author": "a", "text": "tea"} for i in range(3)]
+    found = list(read_flat(write(folder / f"log.{suffix}", rows)))
+    assert [(thread.thread_id, thread.messages[0].author) for thread in found] == [(f"t{i}", "a") for i in range(3)]
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "arrow", "jsonl"])
+def test_a_column_may_be_in_some_files_alone(tmp_path: Path, suffix: str) -> None:
+    row: dict[str, Any] = {"thread_id": "t", "author": "a", "text": "tea"}
+    paths = [write(tmp_path / f"0.{suffix}", [row])]
+    paths.append(write(tmp_path / f"1.{suffix}", [{**row, "text": f"{i}", "sent_at": 9.0 - i} for i in range(3)]))
+    for order in (paths, paths[::-1]):
+        (found,) = read_flat(*order)
+        assert [message.text for message in found.messages] == ["2", "1", "0", "tea"]
+
+
+def test_names_that_are_not_utf8_or_stand_twice_are_errors(tmp_path: Path) -> None:
+    path = tmp_path / "f\udcff.csv"
+    try:
+        path.write_text("thread_id,author,text\nt,a,tea\n")
+    except OSError:
+        pytest.skip("files have names in UTF-8 here")
+    with pytest.raises(gf.DataError, match="names in UTF-8 only"):
+        list(read_flat(path))
+    threads = write_threads(tmp_path / "t\udcff.jsonl", THREADS)
+    assert score_files([threads], f"{tmp_path}/scores/", gf.load_model()).threads == len(THREADS)
+    (tmp_path / "two.csv").write_text("thread_id,author,text,Text\nt,a,tea,cake\n")
+    with pytest.raises(gf.DataError, match="two columns of one name"):
+        list(read_flat(tmp_path / "two.csv"))
+
+
+def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
+    rows = rows_of(THREADS)
+    for name in ("in", "other"):
+        (tmp_path / name).mkdir()
+    write(tmp_path / "in" / "a.csv", rows[:200])
+    write(tmp_path / "other" / "b.csv", rows[200:])
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "other")
+    (tmp_path / "other" / "back").symlink_to(tmp_path / "in")
+    assert sum(row["n_messages"] for row in scores_of(tmp_path / "in")) == len(rows)
+
+
+@pytest.mark.parametrize("output", ["chat.duckdb", "nowhere/../chat.duckdb", "link"])
+def test_a_database_is_not_written_over(database: Path, tmp_path: Path, output: str) -> None:
+    before = database.read_bytes()
+    (tmp_path / "link").symlink_to(database)
+    ran = run("score", f"duckdb:{database}", "-o", tmp_path / output)
+    assert ran.status == 1
+    assert "is an input too" in ran.err
+    assert database.read_bytes() == before
+
+
+def test_a_pattern_that_fits_the_parts_of_a_run_does_not_read_them(tmp_path: Path) -> None:
+    write_threads(tmp_path / "log.jsonl", THREADS)
+    for _ in range(2):
+        ran = run("score", f"{tmp_path}/**/*.jsonl", "-o", f"{tmp_path}/scores/")
+        assert ran.status == 0, ran.err
+    assert "scored by a run before" in ran.err
+    ran = run("score", tmp_path / "log.jsonl", "-o", tmp_path / "scores")
+    assert "is a folder; to fill it with parts, end its name with a slash" in ran.err
+
+
+@pytest.mark.parametrize("at", ["nan", "inf", "infinity", "1e400", "-inf"])
+def test_a_time_that_is_not_finite_is_none(tmp_path: Path, at: str) -> None:
+    row = {"thread_id": "t", "author": "a", "text": "tea", "sent_at": at}
+    with pytest.raises(gf.DataError, match="sent_at is not a time"):
+        list(read_flat(write(tmp_path / "log.csv", [row])))
+
+
+@pytest.mark.parametrize("memory", ["lots", "99999999999999999999GB"])
+def test_a_size_of_memory_that_duckdb_does_not_take_is_an_error(tmp_path: Path, memory: str) -> None:
+    path = write(tmp_path / "log.csv", rows_of(THREADS))
+    with pytest.raises(gf.DataError, match="is no size that DuckDB takes"):
+        list(flat.read_flat(path, memory=memory))
 
 
 def test_what_comes_first_in_a_file_of_csv_says_nothing_about_what_comes_later(tmp_path: Path) -> None:

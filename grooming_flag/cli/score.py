@@ -67,7 +67,7 @@ def score(
         raise typer.BadParameter(
             "needs a file as --output, beside which it lists the bad lines", param_hint="--skip-bad"
         )
-    if not re.fullmatch(r"[1-9][0-9]*(MB|GB|MiB|GiB)", memory):
+    if not re.fullmatch(r"[1-9][0-9]{0,6}(MB|GB|MiB|GiB)", memory):
         raise typer.BadParameter("write a size such as 1200MB or 4GiB", param_hint="--memory")
     chosen = chosen_point(at, threshold)
     mapping = _mapping(columns)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import glob
 import importlib.util
 import os
@@ -10,6 +9,7 @@ import sys
 import tempfile
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from itertools import accumulate, chain, groupby, islice
 from pathlib import Path
@@ -20,6 +20,7 @@ import numpy as np
 
 from grooming_flag.errors import DataError, MissingExtraError
 from grooming_flag.io.columns import Columns
+from grooming_flag.io.csv_files import LONGEST, common_header, csv_rows
 from grooming_flag.io.scores import require_pyarrow
 from grooming_flag.io.streams import DATABASES, Reach, check_readable, is_database, read_lines
 from grooming_flag.records import Message, Thread, ThreadColumns
@@ -31,13 +32,14 @@ Read = TypeVar("Read")
 
 COLUMNS = ("thread_id", "author", "sent_at", "text", "message_id")
 REQUIRED = ("thread_id", "author", "text")
+FILES = "hive_partitioning = false"  # what folders are called is no column
 QUOTES = "quote = '\"', escape = '\"', comment = ''"
-CSV = f"header = true, auto_detect = false, strict_mode = true, max_line_size = {1 << 24}, {QUOTES}"
+CSV = f"{FILES}, header = true, auto_detect = false, strict_mode = true, max_line_size = {LONGEST}, {QUOTES}"
 READERS = {  # braces for a list of files; nothing is guessed from the first rows, which may be unlike the others
-    ".parquet": "read_parquet({})",
+    ".parquet": f"read_parquet({{}}, {FILES}, union_by_name = true)",
     ".csv": f"read_csv({{}}, {CSV}, delim = ',')",
     ".tsv": f"read_csv({{}}, {CSV}, delim = '\t')",
-    ".jsonl": "read_json({}, format = 'newline_delimited', ignore_errors = true)",  # a bad line is a row of NULL
+    ".jsonl": f"read_json({{}}, {FILES}, format = 'newline_delimited', ignore_errors = true)",  # a bad line: NULL
     ".arrow": "arrow_files",
 }
 ROWS = 10_000
@@ -50,7 +52,7 @@ COUNTED = (".parquet", ".arrow", DATABASE)  # rows are told by what stands besid
 PLACES = ("file_index", "file_row_number")  # what DuckDB knows of each row of Parquet
 IN_TURN = "row_number() OVER ()"  # for which DuckDB reads with one thread of execution
 PLACE_BITS = 40  # of the latter
-FILE = "grooming_flag: file"  # a column that no log has
+FILE, PLACE = "grooming_flag: file", "grooming_flag: place"  # columns that no log has
 EVERYTHING = f"max(hash({', '.join(COLUMNS)}))"  # for which all columns must be parsed
 SETTINGS = {
     "threads": 2,
@@ -60,19 +62,24 @@ SETTINGS = {
 }
 
 
-def is_flat(path: str | os.PathLike[str]) -> bool:
-    """Return whether the file holds a message a row, by its name or, if it is JSON lines, by its first line."""
+def is_flat(path: str | os.PathLike[str]) -> bool | None:
+    """Return whether the file holds a message a row, by its name or, if it is JSON lines, by its first good line.
+
+    None if JSON lines have none.
+    """
     if is_database(path):
         return True
     suffix = _suffix(path)
     if suffix != ".jsonl":
         return suffix in READERS
-    first = next(read_lines(path), (0, b""))[1]
-    try:
-        row = msgspec.json.decode(first)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-    return isinstance(row, dict) and "messages" not in row and "text" in row
+    for _, line in islice(read_lines(path), FIRST_LINES):
+        try:
+            row = msgspec.json.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            continue
+        if isinstance(row, dict) and ("messages" in row or "text" in row):
+            return "messages" not in row
+    return None
 
 
 def read_flat(
@@ -160,15 +167,20 @@ def _read(
     """Yield what is made of the sorted rows of a log."""
     duckdb = _duckdb()
     problem = ""
-    with tempfile.TemporaryDirectory(prefix="grooming_flag-") as scratch:
-        connection = duckdb.connect(config={"temp_directory": scratch, "memory_limit": memory, **SETTINGS})
+    with tempfile.TemporaryDirectory(prefix="grooming_flag-") as scratch, ExitStack() as closing:
+        try:
+            settings = {"temp_directory": scratch, "memory_limit": memory, **SETTINGS}
+            connection = closing.enter_context(duckdb.connect(config=settings))
+        except duckdb.Error:
+            connection = None
+        if connection is None:
+            raise DataError(f"the memory {memory!r} is no size that DuckDB takes; write one such as 1200MB")
         log = _Log(connection, list(map(str, paths)), columns or {}, reach or Reach())
         try:
             connection.execute("SET TimeZone = 'UTC'")
             connection.execute("SET arrow_large_buffer_size = true")
             log.open(sql)
             first: list[Read] | None = None
-            has_rejects = False
             try:  # all is read before the first row comes
                 found = rows_of(log)
                 first = list(islice(found, 1))
@@ -177,19 +189,18 @@ def _read(
             except duckdb.InvalidInputException:
                 if not log.is_csv:
                     raise
-                has_rejects = True
-            if has_rejects:
-                for error in log.rejects():
-                    _report(on_bad, error)
+                log.read_slowly(on_bad)
             if first is None:
-                first, found = [], rows_of(log)
-            yield from chain(first, found)
+                found = rows_of(log)
+                first = list(islice(found, 1))
+            if log.error is None:
+                yield from chain(first, found)
         except duckdb.Error as error:
             problem = f"{log.name}: DuckDB cannot read it ({type(error).__name__}); {log.mend(error)}"
-        finally:
-            connection.close()
     if problem:  # outside of the handler: DuckDB's errors quote rows, and must not be chained
         raise DataError(problem)
+    if log.error is not None:
+        raise log.error
 
 
 class _Log:
@@ -202,6 +213,8 @@ class _Log:
     connection : duckdb.DuckDBPyConnection
     reach : Reach
         In rows.
+    error : DataError or None
+        What stopped the reading of CSV.
     """
 
     def __init__(self, connection: Any, paths: list[str], columns: Mapping[str, str], reach: Reach) -> None:
@@ -210,11 +223,13 @@ class _Log:
         self.reach = reach
         self._paths = paths
         self._columns = {**dict(zip(COLUMNS, COLUMNS, strict=True)), **columns}
+        self.error: DataError | None = None
         self._kind = QUERY
+        self._files = ""  # their format, where the log is files or a query of files
         self._from = ""
         self._place = IN_TURN
         self._types: dict[str, str] = {}
-        self._rejects: dict[str, list[int]] = {}  # numbers of the rows that are left out, by file
+        self._header: list[str] = []
         self._ends: list[int] = []  # places of the last rows of the files
 
     def open(self, sql: str | None) -> None:
@@ -249,7 +264,8 @@ class _Log:
             self.connection.execute("SET pg_use_ctid_scan = false")  # rows in their order
             options = "TYPE postgres, READ_ONLY"
         else:
-            check_readable(path.removeprefix(DATABASE))
+            if not os.path.isfile(path.removeprefix(DATABASE)):
+                raise DataError(f"{path}: there is no such database; give its whole name")
             options = "READ_ONLY"
         name = path.removeprefix(self._kind)
         self.connection.execute(f"ATTACH {_literal(name)} AS log_database ({options})")
@@ -265,10 +281,13 @@ class _Log:
         if len(kinds) != 1:
             raise DataError(f"{self.name}: the files of a log must have one format; score each format by itself")
         (self._kind,) = kinds
-        if self._kind not in READERS:
+        self._files = self._kind
+        if self._files not in READERS:
             raise DataError(f"{self.name}: no flat log has such a name; see the formats in the README")
         for path in self._paths:
             check_readable(path)
+            if not _is_utf8(path):
+                raise DataError(f"{path!r}: DuckDB takes names in UTF-8 only; rename it")
         files = ", ".join(_literal(glob.escape(path)) for path in self._paths)
         self._from = READERS[self._kind].format(f"[{files}]")
         if self._kind == ".arrow":
@@ -279,7 +298,9 @@ class _Log:
             rare = [self._columns[column] for column in COLUMNS if column not in REQUIRED]
             self._all_text(dict.fromkeys([*names, *rare]))
         elif self.is_csv:
-            self._all_text(_header(self._paths, "\t" if self._kind == ".tsv" else ","))
+            self._paths = [path for path in self._paths if os.path.getsize(path)] or self._paths
+            self._header = common_header(self._paths, self._delimiter)
+            self._all_text(self._header)
 
     def _all_text(self, names: Iterable[str]) -> None:
         """Read columns as text: DuckDB would guess types, and rewrite ids and text that look like times or numbers."""
@@ -290,11 +311,18 @@ class _Log:
         statements = self.connection.extract_statements(sql)
         if len(statements) != 1 or statements[0].type.name != "SELECT":
             raise DataError(f"{self.name}: give one SELECT as the query; a log is only read")
-        if self._kind in READERS:
-            self.connection.execute(f"CREATE TEMP VIEW log AS SELECT * FROM {self._from}")  # noqa: S608
+        if self._files:
+            self.connection.execute(f"CREATE TEMP VIEW log AS {self._all_columns()}")
         self._kind = QUERY
         self._from = "log_rows"
         self.connection.execute(f"CREATE TEMP VIEW {self._from} AS {sql}")
+
+    def _all_columns(self) -> str:
+        """Return a query for the rows of the files as they are, but that a text of CSV is never NULL."""
+        text = self._columns["text"]
+        if self.is_csv and text in self._header:
+            return f"SELECT * REPLACE (coalesce({_quoted(text)}, '') AS {_quoted(text)}) FROM {self._from}"  # noqa: S608
+        return f"SELECT * FROM {self._from}"  # noqa: S608
 
     def _described(self, source: str) -> dict[str, str]:
         """Return the types of the columns, by name."""
@@ -306,8 +334,7 @@ class _Log:
 
         There are the columns `COLUMNS`, `place`, and `problem`: 0 if the row is complete.
         """
-        rows = self._rows("store_rejects = true") if self._rejects else self._rows()
-        return f"SELECT {columns} FROM ({rows}) ORDER BY thread_id, sent_at, place"  # noqa: S608
+        return f"SELECT {columns} FROM ({self._rows()}) ORDER BY thread_id, sent_at, place"  # noqa: S608
 
     def _rows(self, *options: str) -> str:
         """Return a query for all rows in their order, from files read with these options."""
@@ -328,15 +355,16 @@ class _Log:
         value = _quoted(name)
         if kind is None:
             return "NULL"
-        if column == "text":  # nothing between two commas is an empty one
-            return f"coalesce({value}::VARCHAR, '')" if self.is_csv else f"{value}::VARCHAR"
+        if column == "text" and self._kind in (".csv", ".tsv"):  # nothing between two commas is an empty one
+            return f"coalesce({value}::VARCHAR, '')"
         if column != "sent_at":
             return f"{value}::VARCHAR"
+        seconds = f"{value}::DOUBLE"
         if kind.startswith(("TIMESTAMP", "DATE")):
-            return f"epoch({value})"
-        if kind == "VARCHAR":
-            return f"coalesce(try_cast({value} AS DOUBLE), epoch(try_cast({value} AS TIMESTAMPTZ)))"
-        return f"{value}::DOUBLE"
+            seconds = f"epoch({value})"
+        elif kind == "VARCHAR":
+            seconds = f"coalesce(try_cast({value} AS DOUBLE), epoch(try_cast({value} AS TIMESTAMPTZ)))"
+        return f"CASE WHEN isfinite({seconds}) THEN {seconds} END"
 
     def read_in_turn(self) -> None:
         """Let rows be numbered as they come, which takes more time and less memory."""
@@ -344,34 +372,58 @@ class _Log:
 
     @property
     def is_csv(self) -> bool:
-        """Whether the rows are lines of CSV or TSV files."""
-        return self._kind in (".csv", ".tsv")
+        """Whether the rows are lines of CSV or TSV files, or chosen from these."""
+        return self._files in (".csv", ".tsv")
 
-    def rejects(self) -> Iterator[DataError]:
-        """Yield an error for each row of CSV that cannot be parsed; they are left out from now on."""
-        cursor = self.connection.cursor()
-        cursor.execute(f"SELECT {EVERYTHING} FROM ({self._rows('store_rejects = true')})").fetchall()  # noqa: S608
-        found = cursor.execute(
-            "SELECT DISTINCT file_path, line - 1 FROM reject_errors JOIN reject_scans USING (scan_id, file_id)"
-        ).fetchall()
-        self._rejects = {path: sorted(row for file, row in found if file == path) for path in self._paths}
-        for path, rows in self._rejects.items():
-            for row in rows:
-                yield DataError(f"{path}, row {row}: is not CSV as the header has it; quote text that has commas")
+    def read_slowly(self, on_bad: Callable[[DataError], None] | None) -> None:
+        """Read files of CSV that DuckDB refuses as Python does; bad rows are reported, or the first is the error."""
+        require_pyarrow("flat logs need")
+        import pyarrow
+
+        schema = pyarrow.schema([*((name, pyarrow.large_string()) for name in self._header), (PLACE, pyarrow.int64())])
+        batches = (
+            pyarrow.RecordBatch.from_arrays(list(map(pyarrow.array, columns, schema.types)), schema=schema)
+            for columns in self._csv_columns(on_bad)
+        )
+        self.connection.register("csv_rows", pyarrow.RecordBatchReader.from_batches(schema, batches))
+        self._from, self._place = "csv_rows", _quoted(PLACE)
+        if self._kind == QUERY:  # which may read them more than once
+            self.connection.execute(f"CREATE TEMP TABLE csv_log AS {self._all_columns()}")
+            self.connection.execute("CREATE OR REPLACE TEMP VIEW log AS SELECT * FROM csv_log")
+            self._from, self._place = "log_rows", IN_TURN
+
+    def _csv_columns(self, on_bad: Callable[[DataError], None] | None) -> Iterator[list[tuple[Any, ...]]]:
+        """Yield the columns of the good rows of files of CSV, and their places, some rows at a time."""
+
+        def go_on(error: DataError) -> bool:
+            if on_bad is None:
+                self.error = self.error or error
+            else:
+                on_bad(error)
+            return on_bad is not None
+
+        rows = (
+            (*(value or None for value in row), k << PLACE_BITS | number)
+            for k, path in enumerate(self._paths, 1)
+            for number, row in csv_rows(path, self._delimiter, go_on)
+        )
+        while some := list(islice(rows, ROWS)):
+            yield list(zip(*some, strict=True))
+
+    @property
+    def _delimiter(self) -> str:
+        return "\t" if self._files == ".tsv" else ","
 
     def where(self, place: int) -> str:
         """Return file and number of a row, counted from 1 without a header, for its place among all."""
         if self._kind not in READERS:
-            return f"{self.name}, row {place}"
+            return f"{self.name}, row {place} of the {'query' if self._kind == QUERY else 'table'}"
         if place >> PLACE_BITS:
             return f"{self._paths[(place >> PLACE_BITS) - 1]}, row {place & ((1 << PLACE_BITS) - 1)}"
         if not self._ends:
             self._ends = list(accumulate(self._lengths()))
         k = bisect_left(self._ends, place)
-        row = place - (self._ends[k - 1] if k else 0)
-        for reject in self._rejects.get(self._paths[k], ()):
-            row += reject <= row
-        return f"{self._paths[k]}, row {row}"
+        return f"{self._paths[k]}, row {place - (self._ends[k - 1] if k else 0)}"
 
     def _lengths(self) -> list[int]:
         """Return how many rows are read of each file."""
@@ -379,8 +431,7 @@ class _Log:
             return [sys.maxsize]
         if self._kind == ".arrow":
             return [fragment.count_rows() for fragment in self._arrow.get_fragments()]
-        options = [f"filename = {_literal(FILE)}", *["store_rejects = true"] * bool(self._rejects)]
-        rows = self._rows(*options).replace("SELECT", f"SELECT {_quoted(FILE)} AS file,", 1)
+        rows = self._rows(f"filename = {_literal(FILE)}").replace("SELECT", f"SELECT {_quoted(FILE)} AS file,", 1)
         query = f"SELECT file, count(*), {EVERYTHING} FROM ({rows}) GROUP BY file"  # noqa: S608
         found = {row[0]: row[1] for row in self.connection.cursor().execute(query).fetchall()}
         return [found.get(path, 0) for path in self._paths]
@@ -388,14 +439,14 @@ class _Log:
     def mend(self, error: Exception) -> str:
         """Return what may help against an error of DuckDB's."""
         if type(error).__name__ == "OutOfMemoryException":
-            return "give it more memory, or split the log by thread"
+            return "give it more memory, give TMPDIR more disk, or split the log by thread"
         if self._kind == QUERY:
             return "does the query run in DuckDB by itself, without extensions?"
         if self._kind == POSTGRES:
             return "does psql connect with the same words, and may it read the table?"
         if self._kind == DATABASE:
             return "is it a database of DuckDB's, whole, and not open for writing elsewhere?"
-        return "is it whole, and what its name says?"
+        return "is it whole, what its name says, and are its columns of usual types and names?"
 
 
 def _with(source: str, *options: str) -> str:
@@ -421,21 +472,6 @@ def _keys(paths: Sequence[str]) -> list[str]:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             continue  # DuckDB will find it too
     return list(found)
-
-
-def _header(paths: Sequence[str], delimiter: str) -> list[str]:
-    """Return the names of the columns of CSV files, which must be the same in all of them."""
-    headers = []
-    for path in paths:
-        lines = (line.decode("utf-8", "replace").removeprefix("\ufeff") for _, line in read_lines(path))
-        try:
-            names = next(csv.reader(lines, delimiter=delimiter, strict=True), [])
-        except csv.Error:
-            names = []
-        headers.append([name if name not in names[:i] else f"{name}_{i}" for i, name in enumerate(names)])
-        if headers[-1] != headers[0]:
-            raise DataError(f"{path}: has not the columns of {paths[0]}; score files of other columns by themselves")
-    return headers[0]
 
 
 def _complete(
@@ -513,7 +549,7 @@ def _strings(array: Any) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 
 
 def _suffix(path: str | os.PathLike[str]) -> str:
-    name = Path(path)
+    name = Path(str(path).lower())
     suffix = Path(name.stem).suffix if name.suffix in (".gz", ".zst") else name.suffix
     return {".ndjson": ".jsonl", ".feather": ".arrow", ".pq": ".parquet"}.get(suffix, suffix)
 
@@ -538,11 +574,21 @@ def _postgres_extension() -> str:
     return str(files[0])
 
 
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _arrow(log: str, paths: Sequence[str | os.PathLike[str]]) -> Any:
     require_pyarrow("flat logs need")
     import pyarrow.dataset
 
     try:
-        return pyarrow.dataset.dataset([str(path) for path in paths], format="ipc")
+        files = pyarrow.dataset.dataset([str(path) for path in paths], format="ipc")
+        schemas = [fragment.physical_schema for fragment in files.get_fragments()]
+        return files.replace_schema(pyarrow.unify_schemas(schemas, promote_options="permissive"))
     except (OSError, pyarrow.ArrowException) as error:
         raise DataError(f"{log}: cannot be read as Arrow files ({type(error).__name__})") from error

@@ -87,15 +87,14 @@ def input_files(inputs: Iterable[str | os.PathLike[str]]) -> list[str]:
     """
     files: list[str] = []
     for name in map(str, inputs):
-        path, found = Path(name), [name]
+        found = [name]
         if is_database(name):
             pass
-        elif path.is_dir():
-            below = (file for file in path.rglob("*") if file.is_file())
-            found = sorted(str(file) for file in below if not _is_hidden(file.relative_to(path)))
-        elif glob.has_magic(name) and not path.exists():
-            found = sorted(file for file in glob.glob(name, recursive=True) if Path(file).is_file())
-        if not found:
+        elif os.path.isdir(name):
+            found = sorted(_below(name))
+        elif glob.has_magic(name) and not os.path.exists(name):
+            found = sorted(file for file in glob.glob(name, recursive=True) if os.path.isfile(file))
+        if not found or not name:
             raise DataError(f"{name}: cannot be read: there are no files")
         files += found
     if len(set(map(os.path.realpath, files))) < len(files):
@@ -103,13 +102,25 @@ def input_files(inputs: Iterable[str | os.PathLike[str]]) -> list[str]:
     return files
 
 
+def _below(folder: str) -> Iterator[str]:
+    """Yield the files below a folder and below links to folders in it, each folder once."""
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from error
+
+    seen = set()
+    for path, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+        folders[:] = [name for name in folders if name[0] not in "._"]
+        if os.path.realpath(path) in seen:
+            folders.clear()
+            continue
+        seen.add(os.path.realpath(path))
+        yield from (os.path.join(path, name) for name in files if name[0] not in "._")
+
+
 def is_database(name: str | os.PathLike[str]) -> bool:
     """Return whether an input is a database rather than a file of messages."""
     return str(name).startswith(DATABASES)
-
-
-def _is_hidden(path: Path) -> bool:
-    return any(part[0] in "._" for part in path.parts)
 
 
 def check_readable(path: str | os.PathLike[str]) -> None:
@@ -124,13 +135,15 @@ def check_not_input(
     targets: Iterable[str | os.PathLike[str] | None], inputs: Iterable[str | os.PathLike[str] | None]
 ) -> None:
     """Raise a DataError if a file that is to be written, or any that holds it, is read; None and ``-`` are no files."""
-    existing = [Path(path) for path in inputs if path is not None and Path(path).exists()]
+    files = (str(path).removeprefix(DATABASES[0]) for path in inputs if path is not None)
+    existing = [Path(file) for file in files if file and Path(file).exists()]
     folders = {path.resolve() for path in existing if path.is_dir()}
     for target in targets:
         if target is None or str(target) == "-":
             continue
-        is_input = Path(target).exists() and any(path.samefile(target) for path in existing)
-        if is_input or not folders.isdisjoint(Path(target).resolve().parents):
+        path = Path(target).resolve()
+        is_input = path in map(Path.resolve, existing) or (path.exists() and any(map(path.samefile, existing)))
+        if is_input or not folders.isdisjoint(path.parents):
             raise DataError(f"{target}: is an input too; write the output elsewhere")
 
 
@@ -172,6 +185,18 @@ def read_chunks(path: str | os.PathLike[str]) -> Iterator[bytes]:
         raise _data_error(path, error) from error
 
 
+def read_text(path: str | os.PathLike[str]) -> Iterator[str]:
+    """Yield the lines of a file with their ends as they are; what is not UTF-8 becomes lone surrogates."""
+    try:
+        with (
+            _open(path) as (source, _),
+            io.TextIOWrapper(source, "utf-8-sig", "surrogateescape", newline="") as lines,
+        ):
+            yield from lines
+    except UNREADABLE as error:
+        raise _data_error(path, error) from error
+
+
 def _data_error(path: str | os.PathLike[str], error: Exception, place: str = "") -> DataError:
     if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):
         return DataError(f"{path}: cannot be read: {error.strerror or type(error).__name__}")
@@ -208,6 +233,8 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         sys.stdout.buffer.flush()
         return
     target = Path(path).resolve()  # a link stays one
+    if target.is_dir():
+        raise DataError(f"{path}: is a folder; to fill it with parts, end its name with a slash")
     is_special = target.exists() and not target.is_file()  # a pipe or a device
     try:
         with target.open("wb") if is_special else _renamed_at_the_end(target) as out:
