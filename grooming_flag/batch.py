@@ -17,7 +17,8 @@ from grooming_flag.artifact import digest
 from grooming_flag.errors import DataError
 from grooming_flag.io._messages import compiled
 from grooming_flag.io.columns import without_first
-from grooming_flag.io.flat import DATABASE, MEMORY, POSTGRES, is_flat, read_flat, read_flat_columns
+from grooming_flag.io.flat import MEMORY, read_flat, read_flat_columns
+from grooming_flag.io.logs import DATABASE, POSTGRES, is_flat
 from grooming_flag.io.scores import Row, encode_row, evidence_rows, score_row, score_writer
 from grooming_flag.io.shards import Shard, ShardFolder
 from grooming_flag.io.streams import Reach, check_not_input, check_readable, input_files, whole_file

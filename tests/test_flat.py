@@ -21,7 +21,7 @@ from cli import run
 import grooming_flag as gf
 from grooming_flag.batch import score_files
 from grooming_flag.io import columns, flat
-from grooming_flag.io.flat import is_flat
+from grooming_flag.io.logs import is_flat
 from grooming_flag.records import ThreadColumns
 
 pa = pytest.importorskip("pyarrow", reason="the extra 'batch' is not installed")

@@ -18,7 +18,7 @@ from builders import labelled_threads, write_threads
 from cli import run
 
 import grooming_flag as gf
-from grooming_flag.io import flat
+from grooming_flag.io import flat, logs
 
 REQUIRED = os.environ.get("GROOMING_FLAG_REQUIRE_POSTGRES") == "1"
 PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin")) or [Path(shutil.which("initdb") or "").parent]
@@ -76,7 +76,7 @@ def threads(server: str) -> list[gf.Thread]:
     found = labelled_threads(60)
     rows = [(t.thread_id, m.author, 1.7e9 + i, m.text) for t in found for i, m in enumerate(t.messages)]
     with duckdb.connect() as connection:
-        connection.execute(f"LOAD '{flat._postgres_extension()}'")
+        connection.execute(f"LOAD '{logs._postgres_extension()}'")
         connection.execute(f"ATTACH '{server}' AS db (TYPE postgres)")
         connection.execute("CREATE TABLE db.messages (thread_id VARCHAR, who VARCHAR, sent_at DOUBLE, text VARCHAR)")
         connection.executemany("INSERT INTO db.messages VALUES (?, ?, ?, ?)", rows)

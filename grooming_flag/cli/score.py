@@ -12,7 +12,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from grooming_flag.artifact import load_model
 from grooming_flag.batch import Summary, score_files
 from grooming_flag.cli.options import ModelFolder, check_point, chosen_point, err
-from grooming_flag.io.flat import COLUMNS, MEMORY
+from grooming_flag.io.flat import MEMORY
+from grooming_flag.io.logs import COLUMNS
 
 
 def score(
