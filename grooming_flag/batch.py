@@ -20,7 +20,7 @@ from grooming_flag.io.columns import without_first
 from grooming_flag.io.flat import MEMORY, read_flat, read_flat_columns
 from grooming_flag.io.logs import DATABASE, POSTGRES, is_flat
 from grooming_flag.io.scores import Row, encode_row, evidence_rows, score_row, score_writer
-from grooming_flag.io.shards import Shard, ShardFolder
+from grooming_flag.io.shards import Shard, shard_folder
 from grooming_flag.io.streams import Reach, check_not_input, check_readable, input_files, whole_file
 from grooming_flag.io.threads import read_columns, read_threads
 from grooming_flag.model import Model
@@ -177,7 +177,7 @@ def score_files(
                 "limit": limit,
                 "choice of rows": ["flagged" if only_flagged else "all", bad_are],
             }
-            folder = ShardFolder(output, settings)
+            folder = files.enter_context(shard_folder(output, settings))
             for shard in folder.manifest.shards:
                 summary.add(shard)
             summary.scored_before = summary.messages

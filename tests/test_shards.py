@@ -18,7 +18,7 @@ from cli import run
 from grooming_flag import DataError, Thread, save_model
 from grooming_flag import batch as scoring
 from grooming_flag.batch import Summary, score_files
-from grooming_flag.io.shards import MANIFEST
+from grooming_flag.io.shards import MANIFEST, shard_folder
 from grooming_flag.io.threads import read_columns
 
 N = 95
@@ -244,6 +244,16 @@ def test_a_shard_that_was_changed_is_named(tmp_path: Path, log: Path, harm: Any)
     assert "part-00001.jsonl: is not as it was written" in str(
         error_of(lambda: score(log, tmp_path / "scores"), DataError)
     )
+
+
+def test_two_runs_at_once_do_not_write_to_one_folder(tmp_path: Path, log: Path) -> None:
+    pytest.importorskip("fcntl", reason="folders cannot be locked here")
+    with shard_folder(tmp_path / "scores", {}):
+        (tmp_path / "scores" / ".part-00000.jsonl.0.partial").write_bytes(b"of the other run")
+        with pytest.raises(DataError, match="another run is writing here"):
+            score(log, tmp_path / "scores")
+        assert list(contents(tmp_path / "scores")) == [".part-00000.jsonl.0.partial"]
+    assert score(log, tmp_path / "scores").threads == N
 
 
 def test_standard_input_cannot_be_continued() -> None:

@@ -169,12 +169,12 @@ class Log:
         self._from = _with(self._from, f"columns = {{{columns}}}") if columns else self._from
 
     def _open_query(self, sql: str) -> None:
-        statements = self.connection.extract_statements(sql)
-        if len(statements) != 1 or statements[0].type.name != "SELECT":
-            raise DataError(f"{self.name}: give one SELECT as the query; a log is only read")
         if self._files:
             self.connection.execute(f"CREATE TEMP VIEW log AS {self._all_columns()}")
         self._kind = QUERY
+        statements = self.connection.extract_statements(sql)
+        if len(statements) != 1 or statements[0].type.name != "SELECT":
+            raise DataError(f"{self.name}: give one SELECT as the query; a log is only read")
         self._from = "log_rows"
         self.connection.execute(f"CREATE TEMP VIEW {self._from} AS {sql}")
 

@@ -10,6 +10,11 @@ from typing import Any
 
 import msgspec
 
+try:
+    import fcntl
+except ModuleNotFoundError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
+
 from grooming_flag.errors import DataError
 from grooming_flag.io.scores import Row, score_writer
 from grooming_flag.io.streams import whole_file
@@ -49,13 +54,49 @@ class Manifest(msgspec.Struct):
     bad: int = 0
 
 
+@contextmanager
+def shard_folder(folder: str | os.PathLike[str], settings: Mapping[str, Any]) -> Iterator[ShardFolder]:
+    """Give a folder, made if it is not there, that no other run writes to at the same time; see `ShardFolder`.
+
+    Raises
+    ------
+    DataError
+        If another run does, as far as the system can tell, or the folder cannot be written.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written: {error.strerror}") from error
+    with _locked(folder):
+        yield ShardFolder(folder, settings)
+
+
+@contextmanager
+def _locked(folder: str | os.PathLike[str]) -> Iterator[None]:
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        is_free = True
+    except OSError as error:  # else a file system without locks
+        is_free = not isinstance(error, BlockingIOError)
+    try:
+        if not is_free:
+            raise DataError(f"{folder}: another run is writing here; wait for it, or name a new folder")
+        yield
+    finally:
+        os.close(handle)
+
+
 class ShardFolder:
     """The score files of one run, which goes on where it was interrupted.
 
     Parameters
     ----------
     folder : path
-        Made if it is not there. Its files are Parquet if its name ends in .parquet, else JSON lines.
+        Its files are Parquet if its name ends in .parquet, else JSON lines.
     settings : mapping
         Plain values; see `Manifest`.
 
@@ -69,7 +110,6 @@ class ShardFolder:
         self.folder = Path(folder)
         self._suffix = ".parquet" if self.folder.suffix == ".parquet" else ".jsonl"
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
             for scratch in self.folder.glob(".*.partial"):  # of a run that was killed
                 scratch.unlink()
             self.manifest = self._read(msgspec.to_builtins(dict(settings)))
