@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 REPEATS = 3
+MEMORY_MB = 1200  # what `score` lets DuckDB take, by default
 
 
 @dataclass(frozen=True)
@@ -129,14 +130,17 @@ def plot(found: list[Cost], path: Path) -> None:
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     for form, name in (("jsonl", "threads, JSON lines"), ("parquet", "flat log, Parquet, sorted on the way")):
-        of_form = [cost for cost in found if cost.form == form]
+        first, *_, last = of_form = [cost for cost in found if cost.form == form]
         sizes = [cost.n_messages for cost in of_form]
-        left.loglog(sizes, [cost.seconds for cost in of_form], marker="o", label=name)
+        (line,) = left.loglog(sizes, [cost.seconds for cost in of_form], "o", label=name)
+        slope = (last.seconds - first.seconds) / max(last.n_messages - first.n_messages, 1)
+        grid = [first.n_messages * (last.n_messages / first.n_messages) ** (k / 99) for k in range(100)]
+        straight = [first.seconds + slope * (n - first.n_messages) for n in grid]
+        left.loglog(grid, straight, color=line.get_color(), linewidth=0.8)
         right.semilogx(sizes, [cost.peak_mb for cost in of_form], marker="o", label=name)
-    last = max(found, key=lambda cost: cost.n_messages)
-    smallest = min(cost.n_messages for cost in found)
-    line = [smallest, last.n_messages]
-    left.loglog(line, [last.seconds * n / last.n_messages for n in line], ":", color="0.6", label="proportional")
+    left.plot([], [], color="0.5", linewidth=0.8, label="start-up and so much a message")
+    right.axhline(MEMORY_MB, color="0.5", linewidth=0.8)
+    right.annotate("what sorting may take", (min(sizes), MEMORY_MB + 20), color="0.3", fontsize="small")
     left.set(xlabel="messages", ylabel="seconds, start of the process included")
     right.set(xlabel="messages", ylabel="peak memory, MB", ylim=(0, None))
     left.legend(frameon=False)
