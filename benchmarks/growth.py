@@ -128,6 +128,7 @@ def plot(found: list[Cost], path: Path) -> None:
     mpl.use("svg")
     from matplotlib import pyplot as plt
 
+    plt.rcParams |= {"svg.hashsalt": "grooming_flag", "svg.fonttype": "none", "font.family": "sans-serif"}
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     for form, name in (("jsonl", "threads, JSON lines"), ("parquet", "flat log, Parquet, sorted on the way")):
         first, *_, last = of_form = [cost for cost in found if cost.form == form]
@@ -146,6 +147,5 @@ def plot(found: list[Cost], path: Path) -> None:
     left.legend(frameon=False)
     for axes in (left, right):
         axes.grid(alpha=0.3)
-    plt.rcParams["svg.hashsalt"] = "grooming_flag"
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)

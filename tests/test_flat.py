@@ -29,7 +29,7 @@ duckdb = pytest.importorskip("duckdb", reason="the extra 'batch' is not installe
 feather = pytest.importorskip("pyarrow.feather")
 parquet = pytest.importorskip("pyarrow.parquet")
 
-FORMATS = ["parquet", "arrow", "csv", "csv.gz", "tsv", "jsonl", "jsonl.gz"]
+FORMATS = ["parquet", "arrow", "stream.arrow", "csv", "csv.gz", "tsv", "jsonl", "jsonl.gz"]
 CANARY = "marmalade-canary"
 TEXT = 'hello, how is the garden\n{} "{}"? it\'s fine, t\u00e9a'
 
@@ -56,6 +56,10 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
     name = path.name
     if name.endswith(".parquet"):
         parquet.write_table(pa.Table.from_pylist(rows), path)
+    elif name.endswith(".stream.arrow"):
+        table = pa.Table.from_pylist(rows)
+        with pa.ipc.new_stream(path, table.schema) as out:
+            out.write_table(table, max_chunksize=100)
     elif name.endswith(".arrow"):
         feather.write_feather(pa.Table.from_pylist(rows), str(path), compression="uncompressed")
     else:
@@ -434,7 +438,7 @@ def bad_rows(*paths: Path) -> tuple[list[int], list[str]]:
 
 
 @pytest.mark.parametrize("extra", [{}, {"file_index": 7}])
-@pytest.mark.parametrize("suffix", ["csv", "csv.gz", "tsv", "jsonl", "parquet", "arrow"])
+@pytest.mark.parametrize("suffix", FORMATS)
 def test_a_bad_row_is_named_by_its_file_and_its_place_there(tmp_path: Path, suffix: str, extra: dict[str, int]) -> None:
     paths = []
     for k, places in enumerate([(), (0, 3), (4,)]):
@@ -518,7 +522,7 @@ def test_an_empty_part_of_a_log_has_no_rows(tmp_path: Path, suffix: str) -> None
         (tmp_path / "log" / f"b.{suffix}").touch()
     score_files([tmp_path / "log"], tmp_path / "scores.jsonl", gf.load_model())
     (row,) = map(json.loads, (tmp_path / "scores.jsonl").read_text().splitlines())
-    assert row["n_messages"] == 1 + (suffix in ("parquet", "arrow", "csv.gz", "jsonl.gz"))
+    assert row["n_messages"] == 1 + ("parquet" in suffix or "arrow" in suffix or "gz" in suffix)
 
 
 def test_jsonl_is_known_as_flat_by_its_first_good_line(tmp_path: Path) -> None:
@@ -538,7 +542,7 @@ def test_names_of_folders_are_no_columns(tmp_path: Path, suffix: str) -> None:
     assert [(thread.thread_id, thread.messages[0].author) for thread in found] == [(f"t{i}", "a") for i in range(3)]
 
 
-@pytest.mark.parametrize("suffix", ["parquet", "arrow", "jsonl"])
+@pytest.mark.parametrize("suffix", ["parquet", "arrow", "stream.arrow", "jsonl"])
 def test_a_column_may_be_in_some_files_alone(tmp_path: Path, suffix: str) -> None:
     row: dict[str, Any] = {"thread_id": "t", "author": "a", "text": "tea"}
     paths = [write(tmp_path / f"0.{suffix}", [row])]
@@ -644,7 +648,7 @@ def test_how_much_has_been_read_is_known_where_it_can_be(
     score_files(
         [path], tmp_path / "scores.jsonl", gf.load_model(), columns=names, progress=lambda s: shares.append(s.share)
     )
-    if suffix in ("parquet", "arrow", "threads"):
+    if suffix in ("parquet", "arrow", "stream.arrow", "threads"):
         assert shares == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0], abs=0.15)
     else:
         assert shares == [0.0] * 5

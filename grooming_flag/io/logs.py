@@ -31,6 +31,7 @@ READERS = {  # braces for a list of files; nothing is guessed from the first row
     ".jsonl": f"read_json({{}}, {FILES}, format = 'newline_delimited', ignore_errors = true)",  # a bad line: NULL
     ".arrow": "arrow_files",
 }
+ARROW = b"ARROW1"  # what a file begins with, and a stream does not
 ROWS = 10_000
 FIRST_LINES = 1000
 ABSENT, BAD_TIME = 1, 2  # what is wrong with a row
@@ -91,6 +92,7 @@ class Log:
         self._place = IN_TURN
         self._types: dict[str, str] = {}
         self._header: list[str] = []
+        self._arrow_lengths: Callable[[], list[int]] = list
         self._ends: list[int] = []  # places of the last rows of the files
 
     def open(self, sql: str | None) -> None:
@@ -152,8 +154,8 @@ class Log:
         files = ", ".join(_literal(glob.escape(path)) for path in self._paths)
         self._from = READERS[self._kind].format(f"[{files}]")
         if self._kind == ".arrow":
-            self._arrow = _arrow(self.name, self._paths)
-            self.connection.register(self._from, self._arrow)
+            rows, self._arrow_lengths = _arrow(self.name, self._paths)
+            self.connection.register(self._from, rows)
         elif self._kind == ".jsonl":
             names = [name for name in _keys(self._paths) if has_query or name in self._columns.values()]
             rare = [self._columns[column] for column in COLUMNS if column not in REQUIRED]
@@ -291,7 +293,7 @@ class Log:
         if len(self._paths) == 1:
             return [sys.maxsize]
         if self._kind == ".arrow":
-            return [fragment.count_rows() for fragment in self._arrow.get_fragments()]
+            return self._arrow_lengths()
         rows = self._rows(f"filename = {_literal(FILE)}").replace("SELECT", f"SELECT {_quoted(FILE)} AS file,", 1)
         query = f"SELECT file, count(*), {EVERYTHING} FROM ({rows}) GROUP BY file"  # noqa: S608
         found = {row[0]: row[1] for row in self.connection.cursor().execute(query).fetchall()}
@@ -370,13 +372,28 @@ def _is_utf8(name: str) -> bool:
     return True
 
 
-def _arrow(log: str, paths: Sequence[str | os.PathLike[str]]) -> Any:
+def _arrow(log: str, paths: Sequence[str]) -> tuple[Any, Callable[[], list[int]]]:
+    """Return the rows of Arrow IPC files, as DuckDB takes them, and what tells how many are in each."""
     require_pyarrow("flat logs need")
     import pyarrow.dataset
 
     try:
-        files = pyarrow.dataset.dataset([str(path) for path in paths], format="ipc")
-        schemas = [fragment.physical_schema for fragment in files.get_fragments()]
-        return files.replace_schema(pyarrow.unify_schemas(schemas, promote_options="permissive"))
+        tables = [_arrow_stream(path) for path in paths]
+        if None not in tables:
+            return pyarrow.concat_tables(tables, promote_options="permissive"), lambda: list(map(len, tables))
+        files = pyarrow.dataset.dataset(paths, format="ipc")
+        fragments = list(files.get_fragments())
+        schema = pyarrow.unify_schemas([one.physical_schema for one in fragments], promote_options="permissive")
+        return files.replace_schema(schema), lambda: [one.count_rows() for one in fragments]
     except (OSError, pyarrow.ArrowException) as error:
-        raise DataError(f"{log}: cannot be read as Arrow files ({type(error).__name__})") from error
+        raise DataError(f"{log}: cannot be read as Arrow files ({type(error).__name__}), nor all as streams") from error
+
+
+def _arrow_stream(path: str) -> Any:
+    """Return the rows of an Arrow stream, which stay in the file; None if it is no stream."""
+    import pyarrow.ipc
+
+    with open(path, "rb") as file:
+        if file.read(len(ARROW)) == ARROW:
+            return None
+    return pyarrow.ipc.open_stream(pyarrow.memory_map(path)).read_all()
