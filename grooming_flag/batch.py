@@ -194,7 +194,7 @@ def score_files(
 
         options: dict[str, Any] = {"on_bad": on_bad, "reach": reach}
         if of_rows:
-            options |= {"columns": columns, "sql": sql, "memory": memory}
+            options |= {"columns": columns, "sql": sql, "memory": memory, "n_jobs": n_jobs}
         answers = _answers(paths, model, at, n_jobs, options, summary.threads, of_rows, bool(evidence))
         if limit is not None:
             answers = islice(answers, max(limit - summary.threads, 0))

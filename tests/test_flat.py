@@ -130,11 +130,13 @@ def test_every_format_gives_the_threads_back_whatever_the_order_of_rows(tmp_path
 def test_several_files_are_one_log(tmp_path: Path, suffix: str) -> None:
     rows = rows_of(THREADS)
     parts = [write(tmp_path / f"{name}.{suffix}", part) for name, part in (("b", rows[:200]), ("a", rows[200:]))]
-    assert list(read_flat(*parts, columns=NAMES)) == sorted(THREADS, key=lambda thread: thread.thread_id)
+    for n_jobs in (1, 4):
+        found = list(read_flat(*parts, columns=NAMES, n_jobs=n_jobs))
+        assert found == sorted(THREADS, key=lambda thread: thread.thread_id)
     for part in parts:  # and without times their order is that of the messages
         write(part, [{"channel": "t", "who": "a", "body": f"{part} {i}"} for i in range(50)])
-    (found,) = read_flat(*parts, columns=NAMES)
-    assert [message.text for message in found.messages] == [f"{part} {i}" for part in parts for i in range(50)]
+    (one,) = read_flat(*parts, columns=NAMES)
+    assert [message.text for message in one.messages] == [f"{part} {i}" for part in parts for i in range(50)]
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,6 @@ Read = TypeVar("Read")
 
 MEMORY = "1200MB"
 SETTINGS = {
-    "threads": 2,
     "autoinstall_known_extensions": False,  # nothing is ever fetched
     "autoload_known_extensions": False,
     "python_enable_replacements": False,  # nor is a variable of this program taken for a table
@@ -38,6 +37,7 @@ def read_flat(
     columns: Mapping[str, str] | None = None,
     sql: str | None = None,
     memory: str = MEMORY,
+    n_jobs: int = 1,
     on_bad: Callable[[DataError], None] | None = None,
     reach: Reach | None = None,
 ) -> Iterator[Thread]:
@@ -58,6 +58,8 @@ def read_flat(
         of `log`: the files of `paths`, in which all columns are text if they are CSV or JSON lines.
     memory : str
         What sorting may take of it, such as ``4GB``; the rest is sorted on disk.
+    n_jobs : int
+        Threads of execution that read and sort, two at least; what comes does not depend on it.
     on_bad : callable, optional
         Gets the error of each row without thread, author or text, which is then left out. By default it is raised.
     reach : Reach, optional
@@ -77,7 +79,7 @@ def read_flat(
         for thread_id, group in groupby(rows, key=lambda row: row[0]):
             yield Thread(thread_id, [Message(author, text, at, m_id) for _, author, at, text, m_id, *_ in group])
 
-    return _read(paths, columns, sql, memory, on_bad, reach, threads)
+    return _read(paths, columns, sql, memory, n_jobs, on_bad, reach, threads)
 
 
 def read_flat_columns(
@@ -85,6 +87,7 @@ def read_flat_columns(
     columns: Mapping[str, str] | None = None,
     sql: str | None = None,
     memory: str = MEMORY,
+    n_jobs: int = 1,
     on_bad: Callable[[DataError], None] | None = None,
     reach: Reach | None = None,
 ) -> Iterator[ThreadColumns]:
@@ -103,7 +106,7 @@ def read_flat_columns(
         rows = log.connection.sql(log.sorted_rows("thread_id, author, text, problem, place"))
         return _columns(map(partial(_complete_rows, log, on_bad), rows.to_arrow_reader(ROWS)))
 
-    return _read(paths, columns, sql, memory, on_bad, reach, batches)
+    return _read(paths, columns, sql, memory, n_jobs, on_bad, reach, batches)
 
 
 def _read(
@@ -111,6 +114,7 @@ def _read(
     columns: Mapping[str, str] | None,
     sql: str | None,
     memory: str,
+    n_jobs: int,
     on_bad: Callable[[DataError], None] | None,
     reach: Reach | None,
     rows_of: Callable[[Log], Iterator[Read]],
@@ -120,7 +124,7 @@ def _read(
     problem = ""
     with tempfile.TemporaryDirectory(prefix="grooming_flag-") as scratch, ExitStack() as closing:
         try:
-            settings = {"temp_directory": scratch, "memory_limit": memory, **SETTINGS}
+            settings = {"temp_directory": scratch, "memory_limit": memory, "threads": max(n_jobs, 2), **SETTINGS}
             connection = closing.enter_context(duckdb.connect(config=settings))
         except duckdb.Error:
             connection = None
