@@ -140,6 +140,8 @@ def _read(
                 found = rows_of(log)
                 first = list(islice(found, 1))
             except duckdb.OutOfMemoryException:
+                if log.reach.done:  # rows have come
+                    raise
                 log.read_in_turn()
             except duckdb.InvalidInputException:
                 if not log.is_csv:
