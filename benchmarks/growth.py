@@ -65,13 +65,9 @@ def _seconds(read: Callable[[Path], None], path: Path) -> float:
 
 def json_readers() -> dict[str, Callable[[Path], None]]:
     """Return functions that parse each line of a file and throw the result away."""
-    parsers: dict[str, Callable[[bytes], Any]] = {"json": json.loads}
-    try:
-        import msgspec
+    import msgspec
 
-        parsers["msgspec"] = msgspec.json.Decoder().decode
-    except ModuleNotFoundError:
-        pass
+    parsers: dict[str, Callable[[bytes], Any]] = {"json": json.loads, "msgspec": msgspec.json.Decoder().decode}
     try:
         import orjson
 

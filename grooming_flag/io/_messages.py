@@ -282,29 +282,27 @@ class Unpacker:
         Of a message ``a`` for author, ``t`` for text, ``s`` for sent_at, ``m`` for message_id; of a thread ``t`` for
         thread_id, ``m`` for messages, ``l`` for label, ``s`` for suspects, ``p`` for person; ``-`` for any other.
         """
-        byte: cython.uchar
         kind: cython.uchar = 0x2D
         if self._next() != QUOTE:
             return 0
-        byte = self._raw[self._i + 1]
         if of_message:
-            if byte == 0x74 and self._is(b'"text"', 6):
+            if self._is(b'"text"', 6):
                 kind = 0x74
-            elif byte == 0x61 and self._is(b'"author"', 8):
+            elif self._is(b'"author"', 8):
                 kind = 0x61
-            elif byte == 0x73 and self._is(b'"sent_at"', 9):
+            elif self._is(b'"sent_at"', 9):
                 kind = 0x73
-            elif byte == 0x6D and self._is(b'"message_id"', 12):
+            elif self._is(b'"message_id"', 12):
                 kind = 0x6D
-        elif byte == 0x6D and self._is(b'"messages"', 10):
+        elif self._is(b'"messages"', 10):
             kind = 0x6D
-        elif byte == 0x74 and self._is(b'"thread_id"', 11):
+        elif self._is(b'"thread_id"', 11):
             kind = 0x74
-        elif byte == 0x6C and self._is(b'"label"', 7):
+        elif self._is(b'"label"', 7):
             kind = 0x6C
-        elif byte == 0x73 and self._is(b'"suspects"', 10):
+        elif self._is(b'"suspects"', 10):
             kind = 0x73
-        elif byte == 0x70 and self._is(b'"person"', 8):
+        elif self._is(b'"person"', 8):
             kind = 0x70
         if kind == 0x2D and (not self._string() or self._escapes):
             return 0

@@ -199,8 +199,8 @@ class Log:
         """
         return f"SELECT {columns} FROM ({self._rows()}) ORDER BY thread_id, sent_at, place"  # noqa: S608
 
-    def _rows(self, *options: str) -> str:
-        """Return a query for all rows in their order, from files read with these options."""
+    def _rows(self, more: str = "", *options: str) -> str:
+        """Return a query for all rows in their order, with more columns, from files read with these options."""
         values = {column: self._expression(column) for column in COLUMNS}
         found = ", ".join(f"{value} AS {column}" for column, value in values.items())
         bad_time = "false"
@@ -208,7 +208,7 @@ class Log:
             bad_time = f"{_quoted(self._columns['sent_at'])} IS NOT NULL AND ({values['sent_at']}) IS NULL"
         absent = " OR ".join(f"({values[column]}) IS NULL" for column in REQUIRED)
         problem = f"CASE WHEN {bad_time} THEN {BAD_TIME} WHEN {absent} THEN {ABSENT} ELSE 0 END"
-        chosen = f"{found}, {problem} AS problem, {self._place} AS place"
+        chosen = f"{more}{found}, {problem} AS problem, {self._place} AS place"
         return f"SELECT {chosen} FROM {_with(self._from, *options)}"  # noqa: S608
 
     def _expression(self, column: str) -> str:
@@ -260,7 +260,7 @@ class Log:
 
         def go_on(error: DataError) -> bool:
             if on_bad is None:
-                self.error = self.error or error
+                self.error = error
             else:
                 on_bad(error)
             return on_bad is not None
@@ -268,6 +268,7 @@ class Log:
         rows = (
             (*(value or None for value in row), k << PLACE_BITS | number)
             for k, path in enumerate(self._paths, 1)
+            if self.error is None
             for number, row in csv_rows(path, self._delimiter, go_on)
         )
         while some := list(islice(rows, ROWS)):
@@ -294,7 +295,7 @@ class Log:
             return [sys.maxsize]
         if self._kind == ".arrow":
             return self._arrow_lengths()
-        rows = self._rows(f"filename = {_literal(FILE)}").replace("SELECT", f"SELECT {_quoted(FILE)} AS file,", 1)
+        rows = self._rows(f"{_quoted(FILE)} AS file, ", f"filename = {_literal(FILE)}")
         query = f"SELECT file, count(*), {EVERYTHING} FROM ({rows}) GROUP BY file"  # noqa: S608
         found = {row[0]: row[1] for row in self.connection.cursor().execute(query).fetchall()}
         return [found.get(path, 0) for path in self._paths]

@@ -111,10 +111,11 @@ def _below(folder: str) -> Iterator[str]:
     seen = set()
     for path, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
         folders[:] = [name for name in folders if name[0] not in "._"]
-        if os.path.realpath(path) in seen:
+        real = os.path.realpath(path)
+        if real in seen:
             folders.clear()
             continue
-        seen.add(os.path.realpath(path))
+        seen.add(real)
         yield from (os.path.join(path, name) for name in files if name[0] not in "._")
 
 
@@ -137,12 +138,13 @@ def check_not_input(
     """Raise a DataError if a file that is to be written, or any that holds it, is read; None and ``-`` are no files."""
     files = (str(path).removeprefix(DATABASES[0]) for path in inputs if path is not None)
     existing = [Path(file) for file in files if file and Path(file).exists()]
-    folders = {path.resolve() for path in existing if path.is_dir()}
+    resolved = {path.resolve() for path in existing}
+    folders = {path for path in resolved if path.is_dir()}
     for target in targets:
         if target is None or str(target) == "-":
             continue
         path = Path(target).resolve()
-        is_input = path in map(Path.resolve, existing) or (path.exists() and any(map(path.samefile, existing)))
+        is_input = path in resolved or (path.exists() and any(map(path.samefile, existing)))
         if is_input or not folders.isdisjoint(path.parents):
             raise DataError(f"{target}: is an input too; write the output elsewhere")
 
