@@ -1,0 +1,108 @@
+"""Verdicts: what moderators said of the threads that they looked at, as JSON lines. No text and no free words."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Literal
+
+import msgspec
+
+from grooming_flag.errors import DataError
+from grooming_flag.io.streams import check_readable, read_lines
+
+REASONS = {
+    "confirmed": ("age", "secrecy", "personal information", "rapport", "pictures", "gifts", "other app", "meeting"),
+    "dismissed": (
+        "family",
+        "peers",
+        "teaching or coaching",
+        "adults",
+        "helping or reporting",
+        "role-play or fiction",
+        "games or trade",
+        "joke",
+    ),
+    "unsure": ("too little context", "other language", "second opinion"),
+}
+"""What a moderator may give as reasons, by verdict: words from a list, since free notes would quote the chat."""
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What a moderator said of one thread.
+
+    Attributes
+    ----------
+    thread_id : str
+    verdict : {"confirmed", "dismissed", "unsure"}
+        About the thread, never about a person.
+    reasons : tuple of str
+        Of those in `REASONS` for the verdict.
+    suspect : str or None
+        Whom the model named.
+    probability : float or None
+        What the model said, 0..1; None where it abstained.
+    model : str or None
+        Name of the model.
+    selection : {"flagged", "sample"}
+        Why the thread was reviewed: as one of the flagged, or as one drawn at random from the others.
+    selection_probability : float
+        How likely a thread like this was to be reviewed, above 0 and at most 1.
+    reviewed_at : float or None
+        Seconds since 1970.
+    """
+
+    thread_id: str
+    verdict: Literal["confirmed", "dismissed", "unsure"]
+    reasons: tuple[str, ...] = ()
+    suspect: str | None = None
+    probability: float | None = None
+    model: str | None = None
+    selection: Literal["flagged", "sample"] = "flagged"
+    selection_probability: float = 1.0
+    reviewed_at: float | None = None
+
+
+_decoder = msgspec.json.Decoder(Verdict)
+
+
+def read_verdicts(*paths: str | os.PathLike[str]) -> Iterator[Verdict]:
+    """Yield the verdicts of JSON-lines files; of several on one thread the last, in place of the first.
+
+    Parameters
+    ----------
+    *paths : path
+        ``-`` for standard input; decompressed if the name ends in .gz or .zst.
+
+    Raises
+    ------
+    DataError
+        If a line is no verdict. The message names file, line and field.
+    """
+    found: dict[str, Verdict] = {}
+    for path in paths:
+        check_readable(path)
+        for number, line in read_lines(path):
+            verdict = _parse(line, f"{path}, line {number}")
+            found[verdict.thread_id] = verdict
+    yield from found.values()
+
+
+def _parse(line: bytes, place: str) -> Verdict:
+    try:
+        verdict = _decoder.decode(line)
+    except msgspec.ValidationError as error:
+        problem = str(error)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        problem = "not a JSON object"
+    else:
+        known = REASONS[verdict.verdict]
+        if not set(verdict.reasons) <= set(known):
+            problem = f"a reason is not one of those for {verdict.verdict}: {', '.join(known)}"
+        elif verdict.probability is not None and not 0.0 <= verdict.probability <= 1.0:
+            problem = f"the probability is {verdict.probability!r}; use 0 to 1, or null"
+        elif not 0.0 < verdict.selection_probability <= 1.0:
+            problem = f"selection_probability is {verdict.selection_probability!r}; use above 0, at most 1"
+        else:
+            return verdict
+    raise DataError(f"{place}: {problem}; write one verdict a line, as the review page does")
