@@ -9,7 +9,7 @@ import os
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-modules = ("grooming_flag._kernel", "grooming_flag.io._messages")
+modules = ("grooming_flag._kernel", "grooming_flag._tally", "grooming_flag.io._messages")
 extensions = cythonize([Extension(name, [name.replace(".", "/") + ".py"]) for name in modules], build_dir="build")
 for extension in extensions:  # cythonize drops the argument of this name
     extension.optional = os.environ.get("GROOMING_FLAG_REQUIRE_KERNEL") != "1"

@@ -14,6 +14,7 @@ from grooming_flag.errors import (
 )
 from grooming_flag.features import FeatureExtractor
 from grooming_flag.io.threads import read_threads
+from grooming_flag.live import ThreadState
 from grooming_flag.model import Model
 from grooming_flag.policy import OperatingPoint
 from grooming_flag.records import Assessment, AuthorRisk, Evidence, Flag, Message, Thread
@@ -34,6 +35,7 @@ __all__ = [
     "OperatingPoint",
     "PolicyError",
     "Thread",
+    "ThreadState",
     "__version__",
     "load_model",
     "read_threads",

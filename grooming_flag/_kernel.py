@@ -167,6 +167,7 @@ class Scanner:
     _span_start: cython.int
     _span_stop: cython.int
     _emits: cython.int
+    _finds: cython.bint  # write what is found rather than sum it
     _n_emitted: cython.Py_ssize_t
     _indices: cython.int[::1]
     _spans: cython.int[::1]
@@ -179,6 +180,7 @@ class Scanner:
             self._units, self._at = [0] * PLACES, [0] * PLACES
             self._buckets = [0] * BUFFER
             self._previous_word = self._previous_start = 0
+            self._risk = self._attribution = self._n_new = self._n_distinct = 0
         self._pages = pages
         self._blocks = blocks
         for i in range(128):
@@ -201,6 +203,7 @@ class Scanner:
         self._weights = weights
         self._stamps = memoryview(bytearray(2 << bits)).cast("H")
         self._stamp = 0
+        self._finds = False
 
     def scan(self, text, offsets, order, slots, segments, pooled, own, new, distinct, emits, indices, spans):
         """Scan packed messages; fill the sums and counts and, if asked, the feature indices.
@@ -248,6 +251,7 @@ class Scanner:
         self._indices = indices
         self._spans = spans
         self._emits = emits
+        self._finds = False
         self._n_emitted = 0
         with cython.nogil:
             _sort(slots_view, order_view, distinct_view, n_messages, n_slots)
@@ -257,6 +261,40 @@ class Scanner:
                     i, offsets_view, order_view, slots_view, segments_view, n_messages,
                     pooled_view, own_view, new_view, distinct_view,
                 )  # fmt: skip
+
+    def find(self, text, found):
+        """Find the weighted buckets of one message; return how many there are.
+
+        Parameters
+        ----------
+        text : buffer of uint8
+            UTF-8, as in `scan`.
+        found : buffer of int32, length ``2 * 2**bits``
+            Out: each distinct bucket that has a weight, and the weight.
+        """
+        stop: cython.Py_ssize_t = len(text)
+        self._text = text
+        self._indices = found
+        self._emits = SUMS
+        self._finds = True
+        self._n_emitted = 0
+        with cython.nogil:
+            self._next_stamp(True)
+            self._message(0, stop)
+            self._count()
+        return self._n_emitted
+
+    @cython.cfunc
+    @cython.inline
+    @cython.nogil
+    @cython.exceptval(check=False)
+    def _next_stamp(self, is_first: cython.bint) -> cython.void:
+        """Begin a slot, the first of its segment or not."""
+        self._stamp += 1
+        if is_first:
+            self._first_stamp = self._stamp
+        if self._stamp > MAX_STAMP:
+            self._renumber()
 
     @cython.cfunc
     @cython.nogil
@@ -277,11 +315,7 @@ class Scanner:
         """Scan the messages of the slot whose first message is the `i`-th in order; return where the next begins."""
         slot: cython.Py_ssize_t = slots[order[i]]
         m: cython.Py_ssize_t
-        self._stamp += 1
-        if slot == 0 or segments[slot] != segments[slot - 1]:
-            self._first_stamp = self._stamp
-        if self._stamp > MAX_STAMP:
-            self._renumber()
+        self._next_stamp(slot == 0 or segments[slot] != segments[slot - 1])
         self._risk = 0
         self._attribution = 0
         self._n_new = 0
@@ -791,7 +825,15 @@ class Scanner:
         n_distinct: cython.int = 0
         stamp: cython.int = self._stamp
         first_stamp: cython.int = self._first_stamp
-        if self._emits == SUMS:
+        if self._finds:
+            for i in range(1, self._n_buckets):
+                bucket = self._buckets[i]
+                if self._stamps[bucket] != stamp and self._weights[bucket] != 0:
+                    self._indices[2 * self._n_emitted] = bucket
+                    self._indices[2 * self._n_emitted + 1] = self._weights[bucket]
+                    self._n_emitted += 1
+                self._stamps[bucket] = stamp
+        elif self._emits == SUMS:
             for i in range(1, self._n_buckets):  # without a branch, which would often be mispredicted
                 bucket = self._buckets[i]
                 last = self._stamps[bucket]

@@ -14,7 +14,7 @@ import numpy as np
 from grooming_flag import _kernel
 from grooming_flag.errors import DataError
 from grooming_flag.records import Message, Thread, ThreadColumns
-from grooming_flag.text import encode, fold_table
+from grooming_flag.text import FOLD_VERSION, encode, fold_table
 
 if TYPE_CHECKING:  # kept out of the cold start
     from numpy.typing import NDArray
@@ -177,6 +177,12 @@ class FeatureExtractor:
         seeds = [self._seed_of(family) for family in ("word", "pair", "character")]
         return Scanner(bits, self.word_ngrams, low, high, self._seed_of("base") | 1, seeds, weights)
 
+    def digest(self) -> bytes:
+        """Return sixteen bytes that tell by what features, and by which of their hashes, text is read."""
+        seeds = [self._seed_of(family) for family in ("word", "pair", "character", "base")]
+        settings = (FOLD_VERSION, self.n_features, self.word_ngrams, self.char_ngrams, seeds)
+        return hashlib.blake2b(repr(settings).encode(), digest_size=16).digest()
+
     def _seed_of(self, family: str) -> int:
         key = (self.key or "").encode()
         digest = hashlib.blake2b(family.encode(), digest_size=8, key=key, salt=self.seed.to_bytes(16, "little"))
@@ -246,7 +252,13 @@ class FeatureExtractor:
 
 
 class Scanner:
-    """A kernel for every thread of execution that asks, since a kernel has scratch memory of its own."""
+    """A kernel for every thread of execution that asks, since a kernel has scratch memory of its own.
+
+    Attributes
+    ----------
+    packed_weights : buffer of int32, length n_features
+        For each bucket ``attribution << 16 | risk & 0xFFFF``; empty without weights.
+    """
 
     def __init__(
         self,
@@ -263,8 +275,22 @@ class Scanner:
         flat = np.empty(0, dtype=np.int32)
         if weights is not None:
             flat = weights[:, 1].astype(np.int32) << 16 | weights[:, 0].view(np.uint16)
-        self._arguments = (*_views(*fold_table()), bits, word_ngrams, low, high, base, seeds, *_views(flat))
+        (self.packed_weights,) = _views(flat)
+        self._arguments = (*_views(*fold_table()), bits, word_ngrams, low, high, base, seeds, self.packed_weights)
         self._local = threading.local()
+
+    def find(self, text: str) -> tuple[NDArray[np.int32] | memoryview, int]:
+        """Return the distinct weighted buckets of one message and how many there are.
+
+        Each is followed by its packed weight. They are there until this thread of execution asks again.
+        """
+        try:
+            kernel, found = self._local.kernel, self._local.found
+        except AttributeError:
+            kernel = self._kernel()
+            (found,) = _views(np.empty(2 * self.n_features, np.int32))
+            self._local.found = found
+        return found, kernel.find(text.encode("utf-8", "surrogatepass"), found)
 
     def sums(self, packed: Packed) -> Sums:
         """Return the sums and counts of packed segments; the scanner must have weights."""
@@ -300,11 +326,15 @@ class Scanner:
         rows.sort_indices()
         return rows
 
-    def _scan(self, packed: Packed, by: int, indices: NDArray[np.int32], spans: NDArray[np.int32]) -> Sums:
+    def _kernel(self) -> Any:
         try:
-            kernel = self._local.kernel
+            return self._local.kernel
         except AttributeError:
-            kernel = self._local.kernel = _kernel.Scanner(*self._arguments)  # type: ignore[no-untyped-call]
+            self._local.kernel = _kernel.Scanner(*self._arguments)  # type: ignore[no-untyped-call]
+            return self._local.kernel
+
+    def _scan(self, packed: Packed, by: int, indices: NDArray[np.int32], spans: NDArray[np.int32]) -> Sums:
+        kernel = self._kernel()
         n_slots = len(packed.segments)
         order = np.empty(len(packed.slots), dtype=np.int32)
         pooled, own = np.zeros(packed.n_segments, dtype=np.int64), np.zeros(n_slots, dtype=np.int64)

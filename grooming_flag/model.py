@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from functools import lru_cache
+from dataclasses import astuple, replace
+from functools import cached_property, lru_cache
 from itertools import islice, pairwise
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -28,10 +29,26 @@ if TYPE_CHECKING:  # kept out of the cold start
     from numpy.typing import NDArray
 
     from grooming_flag.fingerprints import Fingerprints
+    from grooming_flag.live import ThreadState
 
 HEADS = ("risk", "attribution")
 BATCH_MESSAGES = 8192
 BATCH_THREADS = 512
+
+
+class SegmentSums(NamedTuple):
+    """A segment, from its first message to before `stop`, and what the weights of its buckets add up to, in steps.
+
+    `amount` is the number of its distinct weighted buckets; `own` is the attribution of each of its authors.
+    """
+
+    start: int
+    stop: int
+    risk: int
+    amount: int
+    own: list[int]
+    authors: list[str]
+
 
 Batch = TypeVar("Batch")
 Answer = TypeVar("Answer")
@@ -114,7 +131,7 @@ class Model:
         self.tactics = tactics
         self.fingerprints = fingerprints
         self._intercept = intercept
-        self._scanner = extractor.scanner(weights)
+        self.scanner = extractor.scanner(weights)
 
     @property
     def intercept(self) -> float:
@@ -191,7 +208,7 @@ class Model:
         start, stop = self.assess(thread, at=1.0).segment
         messages = thread.messages[start:stop]
         packed = pack_by_message([messages])
-        sums, buckets, spans = self._scanner.emit(packed, POOLED)
+        sums, buckets, spans = self.scanner.emit(packed, POOLED)
         shown = self._tactics_shown(packed)
         steps = self.weights[buckets, 0]
         sources = np.repeat(np.arange(len(messages)), sums.new).tolist()
@@ -211,6 +228,50 @@ class Model:
                 )
             )
         return evidence
+
+    def watch(self, thread_id: str, at: str | float = "balanced") -> ThreadState:
+        """Return the state of a thread without messages, which takes them one by one.
+
+        Parameters
+        ----------
+        thread_id : str
+        at : str or float
+            As in `assess`.
+
+        Raises
+        ------
+        ModelError
+            If the model has more buckets, or longer segments, than a state can keep.
+        """
+        from grooming_flag.live import ThreadState  # which is made for models
+
+        return ThreadState(self, thread_id, resolve(at, self.operating_points))
+
+    def resume(self, state: bytes, at: str | float = "balanced") -> ThreadState:
+        """Return the state of a thread from what `ThreadState.to_bytes` made of it.
+
+        Parameters
+        ----------
+        state : bytes
+        at : str or float
+            As in `assess`; it is no part of the state.
+
+        Raises
+        ------
+        DataError
+            If these bytes are no state, or were changed.
+        ModelError
+            If the state is of a model with other features, weights or segments.
+        """
+        from grooming_flag.live import ThreadState
+
+        return ThreadState.from_bytes(self, state, resolve(at, self.operating_points))
+
+    @cached_property
+    def scoring_digest(self) -> bytes:
+        """Sixteen bytes that only models have in common whose features, weights and segments are the same."""
+        rest = (self.extractor.digest(), astuple(self.segment_rule))
+        return hashlib.blake2b(self.weights.tobytes() + repr(rest).encode(), digest_size=16).digest()
 
     def with_prior(self, prior: float) -> Model:
         """Return the model with probabilities restated for a platform where this share of threads is risky.
@@ -254,7 +315,7 @@ class Model:
     def calibration_inputs(self, segments: Sequence[Sequence[Message]]) -> Inputs:
         """Return what the probability of runs of messages is made from."""
         packed = pack_by_author(segments)
-        sums = self._scanner.sums(packed)
+        sums = self.scanner.sums(packed)
         amounts = np.zeros(len(segments), dtype=np.int64)
         np.add.at(amounts, packed.segments, sums.new)
         leads = np.full(len(segments), -np.inf)
@@ -266,8 +327,8 @@ class Model:
         """Return which share of the distinct buckets of runs of messages has a weight, 0..1; 1 where there are none."""
         packed = pack_by_author(segments)
         known, all_ = np.zeros((2, len(segments)))
-        np.add.at(known, packed.segments, self._scanner.sums(packed).new)
-        np.add.at(all_, packed.segments, self._scanner.counts(packed).new)
+        np.add.at(known, packed.segments, self.scanner.sums(packed).new)
+        np.add.at(all_, packed.segments, self.scanner.counts(packed).new)
         return np.divide(known, all_, out=np.ones(len(segments)), where=all_ > 0)
 
     def running_inputs(self, runs: Sequence[Sequence[Message]]) -> list[Inputs]:
@@ -289,7 +350,7 @@ class Model:
 
         A bucket counts in the first slot of its segment that has it.
         """
-        sums, buckets, _ = self._scanner.emit(packed, POOLED, with_spans=False)
+        sums, buckets, _ = self.scanner.emit(packed, POOLED, with_spans=False)
         found = self.weights[buckets].astype(np.int64)
         ends = np.append(0, np.cumsum(sums.new, dtype=np.int64))
         columns = (found[:, 0], found[:, 1], found.any(axis=1))
@@ -316,7 +377,7 @@ class Model:
 
     def own_scores(self, packed: Packed) -> NDArray[np.float64]:
         """Return the attribution score of each slot before `attribution_scale`, for calibration."""
-        return self._scanner.sums(packed).own * np.float64(self.step)
+        return self.scanner.sums(packed).own * np.float64(self.step)
 
     def _assess_batch(self, threads: Sequence[Thread], point: OperatingPoint) -> list[Assessment]:
         bounds = [self._segments(thread.messages) for thread in threads]
@@ -344,7 +405,7 @@ class Model:
 
         Where it says no authors they are counted.
         """
-        sums = self._scanner.sums(packed)
+        sums = self.scanner.sums(packed)
         pooled, own, new = sums.pooled.tolist(), sums.own.tolist(), sums.new.tolist()
         starts = np.searchsorted(packed.segments, np.arange(packed.n_segments + 1)).tolist()  # first slot of segments
         answers = []
@@ -356,18 +417,14 @@ class Model:
             start, stop = starts[strongest], starts[strongest + 1]
             if not n_authors:
                 n_authors = stop - start if end == first + 1 else len(set(packed.authors[starts[first] : starts[end]]))
-            answers.append(
-                self._assessment(
-                    thread_id,
-                    of_thread[strongest - first],
-                    (pooled[strongest] + self._intercept) * self.step,
-                    sum(new[start:stop]),
-                    self._author_risks(packed.authors[start:stop], own[start:stop]),
-                    n_messages,
-                    n_authors,
-                    point,
-                )
+            found = SegmentSums(
+                *of_thread[strongest - first],
+                pooled[strongest],
+                sum(new[start:stop]),
+                own[start:stop],
+                packed.authors[start:stop],
             )
+            answers.append(self.answer(thread_id, found, n_messages, n_authors, point))
             first = end
         return answers
 
@@ -376,17 +433,13 @@ class Model:
             return _cuts(self.segment_rule, len(messages))
         return list(self.segment_rule.split(messages))
 
-    def _assessment(
-        self,
-        thread_id: str,
-        segment: tuple[int, int],
-        score: float,
-        amount: int,
-        authors: tuple[AuthorRisk, ...],
-        n_messages: int,
-        n_authors: int,
-        point: OperatingPoint,
+    def answer(
+        self, thread_id: str, strongest: SegmentSums, n_messages: int, n_authors: int, point: OperatingPoint
     ) -> Assessment:
+        """Return the assessment of a thread of so many messages and authors, given its strongest segment."""
+        start, stop, risk, amount, own, names = strongest
+        score = (risk + self._intercept) * self.step
+        authors = self._author_risks(names, own)
         abstained = amount < self.min_amount
         lead = authors[0].score if authors else 0.0
         probability = None if abstained else self.calibration.probability(score, amount, lead)
@@ -401,7 +454,7 @@ class Model:
             authors[0].probability if authors else None,
             authors,
             abstained,
-            segment,
+            (start, stop),
             n_messages,
             n_authors,
             self.name,
@@ -435,7 +488,7 @@ class Model:
         """Return the tactics that each slot shows by itself."""
         if not self.tactics.names:
             return [()] * len(packed.segments)
-        sums, buckets, _ = self._scanner.emit(packed, OWN, with_spans=False)
+        sums, buckets, _ = self.scanner.emit(packed, OWN, with_spans=False)
         return self.tactics.shown(buckets, sums.distinct)
 
 

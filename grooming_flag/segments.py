@@ -53,10 +53,15 @@ class SegmentRule:
         """
         closed = start = 0
         for i in range(len(messages)):
-            length = i - start
-            if length and (length >= self.max_messages or (length >= self.min_messages and self._gap(messages, i))):
+            if self.closes(i - start, messages[i - 1].sent_at, messages[i].sent_at):
                 closed, start = start, i
             yield closed, start
+
+    def closes(self, length: int, before: float | None, after: float | None) -> bool:
+        """Return whether an open segment of so many messages, the last sent at `before`, closes for one at `after`."""
+        return length > 0 and (
+            length >= self.max_messages or (length >= self.min_messages and self._is_gap(before, after))
+        )
 
     def ends(self, closed: int, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """Yield the last segments of a thread of `stop` messages, given where `walk` arrived."""
@@ -67,11 +72,8 @@ class SegmentRule:
                 yield closed, start
             yield start, stop
 
-    def _gap(self, messages: Sequence[Message], i: int) -> bool:
-        if self.max_gap is None:
-            return False
-        before, after = messages[i - 1].sent_at, messages[i].sent_at
-        return before is not None and after is not None and after - before > self.max_gap
+    def _is_gap(self, before: float | None, after: float | None) -> bool:
+        return self.max_gap is not None and before is not None and after is not None and after - before > self.max_gap
 
 
 def whole_segments(batches: Iterable[ThreadColumns], size: int) -> Iterator[ThreadColumns]:

@@ -10,11 +10,12 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from builders import bundled, small_model
 from hypothesis import settings
 from pools import small_evaluations
 
 import grooming_flag
-from grooming_flag import _kernel, features
+from grooming_flag import _kernel, _tally, features, live
 
 settings.register_profile("ci", derandomize=True, deadline=None, max_examples=45)
 settings.register_profile("explore", derandomize=False, deadline=None, max_examples=2000)  # --hypothesis-profile=...
@@ -51,6 +52,10 @@ def compiled_kernel() -> ModuleType:
 
 
 KERNELS: dict[str, Callable[[], ModuleType]] = {"compiled": compiled_kernel, "interpreted": interpreted_kernel}
+TALLIES: dict[str, Callable[[], ModuleType]] = {
+    "compiled": lambda: _tally,
+    "interpreted": lambda: interpreted_module("_tally"),
+}
 
 
 @pytest.fixture(scope="module", params=list(KERNELS))
@@ -58,7 +63,14 @@ def backend(request: pytest.FixtureRequest) -> Iterator[str]:
     """Run the package on this kernel; the value is the kernel's name."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(features, "_kernel", KERNELS[request.param]())
+        tally = TALLIES[request.param]()
+        patch.setattr(live, "Tally", tally.Tally)
+        patch.setattr(live, "pack", tally.pack)
+        for model in (small_model, bundled):  # kept with a kernel
+            model.cache_clear()
         yield request.param
+        for model in (small_model, bundled):
+            model.cache_clear()
 
 
 @pytest.fixture(scope="module")
