@@ -55,13 +55,19 @@ class _Run:
 
 
 class ThreadState:
-    """The messages of a thread so far, as far as an assessment needs them; made by `Model.watch` and `Model.resume`.
+    """What an assessment needs of the messages of a thread so far; made by `Model.watch` and `Model.resume`.
 
     It may be used from several threads of execution, which take turns: messages count in the order in which `add` is
     entered. It never waits for anything else, so asynchronous code calls it directly.
 
     What it keeps does not grow with the length of the thread. It holds ids of authors and hashes of features, no text.
     Still treat it as confidential: who can compute the hashes can test whether a word was said.
+
+    Parameters
+    ----------
+    model : Model
+    thread_id : str
+    point : OperatingPoint
 
     Examples
     --------

@@ -30,6 +30,7 @@ LAYERS = [
     ["records", "errors"],
 ]
 UPWARDS = {("model", "live")}  # when asked for a state, which is made for the model
+SCORING = "model live features _kernel _tally calibration policy segments records".split()
 ANYBODY = {"_version", "_cython"}  # may be imported by all and import nothing of the package
 TOP = {"__init__", "__main__"}  # may import all and be imported by nobody
 BATCH_EXTRA = {"duckdb", "pyarrow", "pandas", "polars"}
@@ -198,7 +199,7 @@ def test_no_module_reads_the_environment(module: str) -> None:
     assert not {name for name in names if name.startswith(("os.environ", "os.getenv"))}
 
 
-@pytest.mark.parametrize("module", ["model", "live", "features", "_kernel", "_tally", "calibration", "policy", "segments", "records"])
+@pytest.mark.parametrize("module", SCORING)
 def test_what_scores_knows_no_file_clock_or_chance(module: str) -> None:
     assert not {head for head, _ in foreign_imports(module)} & NO_WORLD
     assert "open" not in [name for name, _ in calls(module)]
