@@ -30,7 +30,7 @@ LAYERS = [
     ["records", "errors"],
 ]
 UPWARDS = {("model", "live")}  # when asked for a state, which is made for the model
-SCORING = "model live features _kernel _tally calibration policy segments records".split()
+SCORING = ["model", "live", "features", "_kernel", "_tally", "calibration", "policy", "segments", "records"]
 ANYBODY = {"_version", "_cython"}  # may be imported by all and import nothing of the package
 TOP = {"__init__", "__main__"}  # may import all and be imported by nobody
 BATCH_EXTRA = {"duckdb", "pyarrow", "pandas", "polars"}
