@@ -11,6 +11,9 @@ from typing import Any
 
 Identifier = str | int
 
+CONTEXT = ("surface", "locale", "age_band")
+"""What may be known of a thread besides its messages, for policies; any words that a platform likes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Message:

@@ -22,7 +22,7 @@ MODULES = sorted(path.relative_to(PACKAGE).as_posix()[:-3] for path in PACKAGE.r
 # a module may import those of its own layer and of the layers below it
 LAYERS = [
     ["cli"],
-    ["batch", "training", "evaluation"],
+    ["batch", "watcher", "training", "evaluation"],
     ["artifact", "live"],
     ["model"],
     ["features", "calibration", "policy"],
@@ -34,9 +34,10 @@ SCORING = ["model", "live", "features", "_kernel", "_tally", "calibration", "pol
 ANYBODY = {"_version", "_cython"}  # may be imported by all and import nothing of the package
 TOP = {"__init__", "__main__"}  # may import all and be imported by nobody
 BATCH_EXTRA = {"duckdb", "pyarrow", "pandas", "polars"}
+LIVE_EXTRA = {"redis"}
 REPORT_EXTRA = {"jinja2", "matplotlib", "py3langid"}
 NETWORK = {"socket", "ssl", "http", "urllib", "requests", "httpx", "aiohttp", "ftplib", "smtplib", "asyncio", "xmlrpc"}
-LAZY = ["sklearn", "scipy", "joblib", "threadpoolctl", *sorted(BATCH_EXTRA | REPORT_EXTRA)]
+LAZY = ["sklearn", "scipy", "joblib", "threadpoolctl", *sorted(BATCH_EXTRA | LIVE_EXTRA | REPORT_EXTRA)]
 NO_WORLD = {"os", "pathlib", "time", "datetime", "random", "tempfile", "shutil", "io", "subprocess", "secrets", "uuid"}
 
 
@@ -158,8 +159,8 @@ def test_scientific_packages_are_imported_in_training_and_evaluation_alone(modul
 @pytest.mark.parametrize("module", MODULES)
 def test_packages_of_extras_are_imported_when_they_are_used_and_in_their_place_alone(module: str) -> None:
     for head, one in foreign_imports(module):
-        if head in BATCH_EXTRA | REPORT_EXTRA:
-            place = "io" if head in BATCH_EXTRA else "evaluation"
+        if head in BATCH_EXTRA | LIVE_EXTRA | REPORT_EXTRA:
+            place = "evaluation" if head in REPORT_EXTRA else "io"
             assert part(module) == place, f"{module}:{one.line} imports {one.name}"
             assert not one.at_once, f"{module}:{one.line} imports {one.name}"
 

@@ -17,6 +17,7 @@ from grooming_flag.cli.pan12 import pan12
 from grooming_flag.cli.score import score
 from grooming_flag.cli.split import split
 from grooming_flag.cli.train import train
+from grooming_flag.cli.watch import watch
 from grooming_flag.errors import GroomingFlagError
 
 app = typer.Typer(
@@ -25,7 +26,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (score, explain, evaluate, train, split, baseline, generate, pan12, info):
+for command in (score, explain, watch, evaluate, train, split, baseline, generate, pan12, info):
     app.command(cls=GreedyLists)(command)
 
 

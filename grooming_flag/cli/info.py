@@ -7,7 +7,7 @@ import platform
 from rich.table import Table
 from rich.text import Text
 
-from grooming_flag import _kernel
+from grooming_flag import _kernel, _tally
 from grooming_flag._version import __version__
 from grooming_flag.artifact import bundled_model, load_model
 from grooming_flag.cli.options import ModelFolder, out
@@ -25,6 +25,7 @@ def info(model: ModelFolder = None) -> None:
         "grooming_flag": __version__,
         "Python": platform.python_version(),
         "kernel": _how_it_runs(_kernel.compiled),
+        "live states": _how_it_runs(_tally.compiled),
         "reader": _how_it_runs(_messages.compiled),
         "model": f"{loaded.name} in {folder}",
         "trained with": f"grooming_flag {loaded.lineage.get('library', '?')}, seed {loaded.lineage.get('seed', '?')}",

@@ -13,7 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from typer.core import TyperCommand
 
+from grooming_flag.errors import PolicyError
 from grooming_flag.model import Model
+from grooming_flag.policy import Policy, read_policy
 
 ModelFolder = Annotated[
     Path | None, typer.Option("--model", help="Model folder; by default the one that ships with the package.")
@@ -38,6 +40,14 @@ def check_point(model: Model, at: str | None) -> None:
     """Refuse the name of an operating point that the model has not."""
     if at is not None and at not in model.operating_points:
         raise typer.BadParameter(f"the model has {', '.join(sorted(model.operating_points))}", param_hint="--at")
+
+
+def load_policy(path: Path) -> Policy:
+    """Return the policy in a file."""
+    try:
+        return read_policy(path.read_text(encoding="utf-8"), str(path))
+    except UnicodeDecodeError as error:
+        raise PolicyError(f"{path}: not UTF-8") from error
 
 
 err = Console(stderr=True, highlight=False, soft_wrap=True)

@@ -185,7 +185,7 @@ def read_codes(path: str | os.PathLike[str]) -> Iterator[tuple[str, list[tuple[s
         Threads, JSON lines, whose messages may have a field `codes`: a list, or null where there are none.
     """
     for number, line in read_lines(path):
-        row = _decode(line, _coded_decoder)
+        row = decode_row(line, _coded_decoder)
         if isinstance(row, str):
             raise DataError(f"{path}, line {number}: {row}")
         yield row.thread_id, [tuple(map(str, message.codes or ())) for message in row.messages]
@@ -250,7 +250,7 @@ def parse_time(value: float | str | None) -> float | None:
 
 def _parse(line: bytes, path: str | os.PathLike[str], number: int) -> Thread:
     place = f"{path}, line {number}"
-    row = _decode(line, _decoder)
+    row = decode_row(line, _decoder)
     if isinstance(row, str):
         raise DataError(f"{place}: {row}")
     if not row.messages:
@@ -264,19 +264,19 @@ def _parse(line: bytes, path: str | os.PathLike[str], number: int) -> Thread:
     return Thread(row.thread_id, messages, row.label, row.suspects or (), row.person)
 
 
-def _decode(line: bytes, decoder: msgspec.json.Decoder[Row]) -> Row | str:
+def decode_row(line: bytes, decoder: msgspec.json.Decoder[Row], what: str = "thread") -> Row | str:
     """Return the row, or what is wrong with it. Errors of parsers hold text and must not get out, chained or not."""
     try:
         return decoder.decode(line)
     except msgspec.ValidationError as error:
-        return f"{error}; see the format of threads in the README"
+        return f"{error}; see the format of {what}s in the README"
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
     try:  # the standard library reads lone surrogates, which msgspec does not
         return msgspec.convert(json.loads(line), decoder.type)
     except msgspec.ValidationError as error:
-        return f"{error}; see the format of threads in the README"
+        return f"{error}; see the format of {what}s in the README"
     except json.JSONDecodeError as error:
-        return f"not JSON at character {error.pos + 1}; write one thread a line"
+        return f"not JSON at character {error.pos + 1}; write one {what} a line"
     except (ValueError, RecursionError) as error:
-        return f"not JSON ({type(error).__name__}); write one thread a line in UTF-8"
+        return f"not JSON ({type(error).__name__}); write one {what} a line in UTF-8"

@@ -1,0 +1,108 @@
+"""`grooming-flag watch`: messages in as they come, a line out whenever the flag of a thread changes."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from grooming_flag.artifact import load_model
+from grooming_flag.cli.options import ModelFolder, chosen_point, err, load_policy
+from grooming_flag.errors import DataError
+from grooming_flag.io.redis_states import RedisStore, RedisStream
+from grooming_flag.io.states import IDLE, SqliteStore
+from grooming_flag.policy import DEFAULT, Policy, Rule
+from grooming_flag.watcher import Watcher, watch_lines, watch_stream
+
+HOUR, DAY = 3600.0, 86_400.0
+
+
+def watch(
+    input: Annotated[
+        str, typer.Argument(metavar="[INPUT]", help="Messages, JSON lines (.gz, .zst); - is standard input.")
+    ] = "-",
+    model: ModelFolder = None,
+    state: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE|URL",
+            envvar="GROOMING_FLAG_STATE",
+            help="Where states are kept: a file, or redis://HOST. By default in memory, for this run.",
+        ),
+    ] = ":memory:",
+    policy: Annotated[
+        Path | None, typer.Option(metavar="TOML", help="What is flagged where; see docs/operations.md.")
+    ] = None,
+    at: Annotated[str | None, typer.Option(help="Operating point of the model. [default: balanced]")] = None,
+    threshold: Annotated[float | None, typer.Option(min=0.0, max=1.0, help="Flag at this probability instead.")] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="INPUT begins where it began last time: pass over what was read then.")
+    ] = False,
+    stream: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Read this stream of the Redis server instead of INPUT.")
+    ] = None,
+    group: Annotated[str, typer.Option(help="Workers of one group share a stream.")] = "grooming-flag",
+    worker: Annotated[str, typer.Option(help="Name of this worker; no two at a time have the same.")] = "worker",
+    idle: Annotated[float, typer.Option(min=0.0, metavar="DAYS", help="Forget threads without a message.")] = IDLE
+    / DAY,
+) -> None:
+    """Watch threads while they go on. Writes the row of a thread whenever its flag goes up or comes down.
+
+    Killed at any moment and started again, it goes on with the states that it kept.
+    """
+    is_redis = state.startswith(("redis://", "rediss://", "unix://"))
+    if policy is not None and (at is not None or threshold is not None):
+        raise typer.BadParameter("use --policy or a single point, not both", param_hint="--policy")
+    if stream is not None and not is_redis:
+        raise typer.BadParameter("needs --state redis://HOST, where the stream is", param_hint="--stream")
+    if again and (is_redis or state == ":memory:"):
+        raise typer.BadParameter("needs a file as --state, which keeps how far INPUT was read", param_hint="--again")
+    loaded = load_model(model)
+    rules = Policy((Rule(DEFAULT, chosen_point(at, threshold)),))
+    shadow_models = {}
+    if policy is not None:
+        rules = load_policy(policy)
+        folders = {shadow.model for shadow in rules.shadows if shadow.model}
+        shadow_models = {folder: load_model(policy.parent / folder) for folder in folders}
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    bad: list[DataError] = []
+
+    def refuse(error: DataError) -> None:
+        bad[:] = [error]
+        err.print(f"set aside: {error}", markup=False)
+
+    store = RedisStore(state, idle * DAY, worker) if is_redis else SqliteStore(state, idle * DAY)
+    watcher = Watcher(loaded, store, rules, shadow_models, hands_on=True)
+    if isinstance(store, RedisStore) and stream is not None:
+        counts = watch_stream(watcher, RedisStream(store, stream, group), stop, refuse)
+    else:
+        counts = watch_lines(watcher, input, stop, refuse, again)
+    n_messages, due = 0, 0.0
+    for n_added in counts:
+        n_messages += n_added
+        store.deliver(_write)
+        if time.monotonic() >= due:
+            store.expire()
+            due = time.monotonic() + HOUR
+    err.print(f"{n_messages:,} messages added to states in {_place(state)}", markup=False)
+    if watcher.n_damaged:
+        err.print(f"{watcher.n_damaged:,} states were damaged; their threads were begun anew")
+    if bad:
+        raise typer.Exit(1)
+
+
+def _write(row: bytes) -> None:
+    sys.stdout.buffer.write(row)
+    sys.stdout.buffer.flush()
+
+
+def _place(state: str) -> str:
+    """Return where states are kept, without a password that the address may hold."""
+    return {":memory:": "memory"}.get(state, state if "://" not in state else "Redis")

@@ -1,0 +1,306 @@
+"""Messages of many threads to changes of their flags: states in a store, decisions by a policy. It holds no text."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import msgspec
+
+from grooming_flag.errors import DataError, PolicyError
+from grooming_flag.io.messages import read_fields, read_message
+from grooming_flag.io.redis_states import RedisStream
+from grooming_flag.io.scores import encode_row, score_row
+from grooming_flag.io.states import SqliteStore, StateStore
+from grooming_flag.io.streams import read_lines
+from grooming_flag.live import ThreadState
+from grooming_flag.model import Model
+from grooming_flag.policy import DEFAULT, FlagState, OperatingPoint, Policy, Rule, resolve
+from grooming_flag.records import CONTEXT, Assessment, Message
+
+BATCH = 1000  # messages added in one step
+PATIENCE = 1.0  # seconds to wait for messages before there may be something else to do
+SOON = 0.05
+BALANCED = Policy((Rule(DEFAULT, "balanced"),))
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A flag that went up, which asks a person to look, or came down; of a shadow, one that would have.
+
+    Attributes
+    ----------
+    assessment : Assessment
+        Of all messages so far.
+    is_up : bool
+    rule : str
+        Name of the rule of the policy.
+    is_shadow : bool
+        Then nobody is to be asked for anything.
+    """
+
+    assessment: Assessment
+    is_up: bool
+    rule: str
+    is_shadow: bool = False
+
+    def row(self) -> dict[str, Any]:
+        """Return the columns of a score file, and which flag changed; `flagged` says whether it asks for a review."""
+        changed = {"flagged": self.is_up and not self.is_shadow, "rule": self.rule, "shadow": self.is_shadow}
+        return {**score_row(self.assessment), **changed, "is_up": self.is_up}
+
+
+class _Look(NamedTuple):
+    """One thing that is decided about a thread: its flag, or what a shadow says."""
+
+    name: str
+    model: Model
+    rules: tuple[Rule, ...]
+    is_shadow: bool
+
+
+class _Kept(msgspec.Struct, array_like=True):
+    """What is kept of a thread: its state for each model, by digest, and its flags, by look."""
+
+    context: dict[str, str] = {}
+    states: dict[bytes, bytes] = {}
+    flags: dict[str, FlagState] = {}
+
+
+_decoder = msgspec.msgpack.Decoder(_Kept)
+
+
+class Watcher:
+    """Watches all threads of a platform. Thread-safe if the store is.
+
+    Parameters
+    ----------
+    model : Model
+    store : StateStore
+    policy : Policy
+        By default a thread is flagged at `balanced`, and no longer below it.
+    shadow_models : mapping of str to Model
+        The models that shadows of the policy name.
+    hands_on : bool
+        Whether the store is to keep changes, as JSON lines, until they are delivered.
+    clock : callable
+        Seconds since 1970, for the cooldown of the policy.
+
+    Attributes
+    ----------
+    n_damaged : int
+        States that could not be read; their threads were begun anew.
+
+    Raises
+    ------
+    PolicyError
+        If the policy names an operating point that its model has not.
+
+    Examples
+    --------
+    >>> from grooming_flag import Message, load_model, read_threads
+    >>> from grooming_flag.io.states import SqliteStore
+    >>> from grooming_flag.policy import Policy, Rule
+    >>> from grooming_flag.watcher import Watcher
+    >>> watcher = Watcher(load_model(), SqliteStore(":memory:"), Policy((Rule("all", "sensitive", hysteresis=2.0),)))
+    >>> for thread in read_threads("examples/threads.jsonl"):
+    ...     for message in thread.messages:
+    ...         for change in watcher.add(thread.thread_id, message):
+    ...             print(change.assessment.thread_id, change.assessment.n_messages, change.is_up)
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        store: StateStore,
+        policy: Policy = BALANCED,
+        shadow_models: Mapping[str, Model] | None = None,
+        hands_on: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.store = store
+        self._hands_on = hands_on
+        self._clock = clock
+        models = shadow_models or {}
+        shadows = [
+            _Look(shadow.rule.name, models[shadow.model] if shadow.model else model, (shadow.rule,), True)
+            for shadow in policy.shadows
+        ]
+        self.n_damaged = 0
+        self._looks = [_Look("", model, policy.rules, False), *shadows]
+        self._points = {rule.name: _point(rule, look.model) for look in self._looks for rule in look.rules}
+
+    def add(
+        self,
+        thread_id: str,
+        message: Message,
+        context: Mapping[str, str] | None = None,
+        store: StateStore | None = None,
+    ) -> list[Change]:
+        """Add a message; return the flags that changed by it.
+
+        Parameters
+        ----------
+        thread_id : str
+        message : Message
+        context : mapping of str to str, optional
+            Of `records.CONTEXT` what is known; it stays known for later messages.
+        store : StateStore, optional
+            In place of the watcher's own, as the message came from it.
+        """
+        store = store or self.store
+        while True:
+            found = store.get(thread_id)
+            kept = self._read(found.state) if found else _Kept()
+            kept.context |= {name: context[name] for name in CONTEXT if context and name in context}
+            changes = self._look(thread_id, message, kept)
+            rows = [encode_row(change.row()) for change in changes] if self._hands_on else ()
+            if store.put(thread_id, msgspec.msgpack.encode(kept), found.version if found else 0, rows):
+                return changes
+
+    def _look(self, thread_id: str, message: Message, kept: _Kept) -> list[Change]:
+        """Add a message to what is kept of a thread; return the flags that changed."""
+        now = self._clock()
+        changes, answers, states, flags = [], {}, {}, {}
+        for look in self._looks:
+            model = look.model
+            if id(model) not in answers:
+                state = self._state(model, thread_id, kept.states.get(model.scoring_digest))
+                answers[id(model)] = state.add(message)
+                states[model.scoring_digest] = state.to_bytes()
+            before = flags[look.name] = kept.flags.get(look.name, FlagState())
+            rule = next((rule for rule in look.rules if rule.holds(kept.context)), None)
+            if rule is not None:
+                answer, point = answers[id(model)], self._points[rule.name]
+                after = rule.look(before, answer.probability, point.threshold, answer.n_messages, now)
+                flags[look.name] = after
+                if after.is_up != before.is_up:
+                    answer = replace(
+                        answer,
+                        flagged=answer.probability is not None and answer.probability >= point.threshold,
+                        threshold=point.threshold,
+                        operating_point=point.name,
+                    )
+                    changes.append(Change(answer, after.is_up, rule.name, look.is_shadow))
+        kept.states, kept.flags = states, flags
+        return changes
+
+    def _state(self, model: Model, thread_id: str, state: bytes | None) -> ThreadState:
+        try:
+            return model.resume(state, at=1.0) if state else model.watch(thread_id, at=1.0)
+        except DataError:
+            self.n_damaged += 1
+            return model.watch(thread_id, at=1.0)
+
+    def _read(self, kept: bytes) -> _Kept:
+        try:
+            return _decoder.decode(kept)
+        except msgspec.MsgspecError:
+            self.n_damaged += 1
+            return _Kept()
+
+
+def _point(rule: Rule, model: Model) -> OperatingPoint:
+    try:
+        return resolve(rule.at, model.operating_points)
+    except PolicyError as error:
+        raise PolicyError(f"rule {rule.name}: {error}") from error
+
+
+def watch_lines(
+    watcher: Watcher,
+    path: str,
+    stop: threading.Event,
+    on_bad: Callable[[DataError], None],
+    again: bool = False,
+) -> Iterator[int]:
+    """Add messages that come as lines of JSON; yield how many, whenever those that were there are kept.
+
+    Parameters
+    ----------
+    watcher : Watcher
+    path : str
+        ``-`` for standard input; decompressed if the name ends in .gz or .zst.
+    stop : Event
+        Set to end when those that were read are kept.
+    on_bad : callable
+        Gets the error of each line that is no message.
+    again : bool
+        Whether the lines that were kept last time come first, and are to be passed over. Needs a `SqliteStore`.
+    """
+    store = watcher.store
+    in_one_step = store.transaction if isinstance(store, SqliteStore) else nullcontext
+    n_known = store.position(path) if again and isinstance(store, SqliteStore) else 0
+    for lines in _as_they_come(path, stop):
+        n_added = 0
+        with in_one_step():
+            for number, line in lines:
+                if number <= n_known:
+                    continue
+                try:
+                    arrival = read_message(line)
+                except DataError as error:
+                    on_bad(DataError(f"{path}, line {number}: {error}"))
+                    continue
+                watcher.add(*arrival)
+                n_added += 1
+            if lines and isinstance(store, SqliteStore):
+                store.set_position(path, max(n_known, lines[-1][0]))
+        yield n_added
+
+
+def watch_stream(
+    watcher: Watcher, stream: RedisStream, stop: threading.Event, on_bad: Callable[[DataError], None]
+) -> Iterator[int]:
+    """Add messages that a stream has, each in one step with finishing its entry; see `watch_lines`."""
+    while not stop.is_set():
+        n_added = 0
+        for entry in stream.take(BATCH, PATIENCE):
+            try:
+                arrival = read_fields(entry.fields)
+            except DataError as error:
+                on_bad(DataError(f"entry {entry.name.decode()}: {error}"))
+                stream.finish(entry)
+                continue
+            watcher.add(*arrival, store=stream.store_for(entry))
+            n_added += 1
+            if stop.is_set():
+                break
+        yield n_added
+
+
+def _as_they_come(path: str, stop: threading.Event) -> Iterator[list[tuple[int, bytes]]]:
+    """Yield the numbers and lines that are there, of which a thread of execution reads a few ahead."""
+    waiting: queue.Queue[tuple[int, bytes] | DataError | None] = queue.Queue(2 * BATCH)
+
+    def read() -> None:
+        try:
+            for numbered in read_lines(path):
+                waiting.put(numbered)
+                if stop.is_set():
+                    break
+            waiting.put(None)
+        except DataError as error:
+            waiting.put(error)
+
+    threading.Thread(target=read, daemon=True).start()
+    found: tuple[int, bytes] | DataError | None = (0, b"")
+    while isinstance(found, tuple):
+        lines: list[tuple[int, bytes]] = []
+        with suppress(queue.Empty):
+            found = waiting.get(timeout=SOON if stop.is_set() else PATIENCE)
+            while isinstance(found, tuple):
+                lines.append(found)
+                if len(lines) == BATCH:
+                    break
+                found = waiting.get_nowait()
+        yield lines
+        if stop.is_set() and not lines:
+            return
+    if found is not None:
+        raise found
