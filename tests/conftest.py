@@ -13,6 +13,7 @@ import pytest
 from builders import bundled, small_model
 from hypothesis import settings
 from pools import small_evaluations
+from servers import redis_url  # noqa: F401
 
 import grooming_flag
 from grooming_flag import _kernel, _tally, features, live

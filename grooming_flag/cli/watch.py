@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -69,15 +72,13 @@ def watch(
         rules = load_policy(policy)
         folders = {shadow.model for shadow in rules.shadows if shadow.model}
         shadow_models = {folder: load_model(policy.parent / folder) for folder in folders}
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
     bad: list[DataError] = []
 
     def refuse(error: DataError) -> None:
         bad[:] = [error]
         err.print(f"set aside: {error}", markup=False)
 
+    stop = threading.Event()
     store = RedisStore(state, idle * DAY, worker) if is_redis else SqliteStore(state, idle * DAY)
     watcher = Watcher(loaded, store, rules, shadow_models, hands_on=True)
     if isinstance(store, RedisStore) and stream is not None:
@@ -85,17 +86,32 @@ def watch(
     else:
         counts = watch_lines(watcher, input, stop, refuse, again)
     n_messages, due = 0, 0.0
-    for n_added in counts:
-        n_messages += n_added
-        store.deliver(_write)
-        if time.monotonic() >= due:
-            store.expire()
-            due = time.monotonic() + HOUR
+    with _stopping(stop):
+        for n_added in counts:
+            n_messages += n_added
+            store.deliver(_write)
+            if time.monotonic() >= due:
+                store.expire()
+                due = time.monotonic() + HOUR
     err.print(f"{n_messages:,} messages added to states in {_place(state)}", markup=False)
     if watcher.n_damaged:
         err.print(f"{watcher.n_damaged:,} states were damaged; their threads were begun anew")
+    if stop.is_set():  # whoever reads standard input may wait for it for ever, which Python at its end would not bear
+        os._exit(bool(bad))
     if bad:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _stopping(stop: threading.Event) -> Iterator[None]:
+    """End in good order when the process is asked to."""
+    signals = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, lambda *_: stop.set()) for number in signals]
+    try:
+        yield
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
 
 
 def _write(row: bytes) -> None:
