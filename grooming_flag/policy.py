@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from grooming_flag.calibration import restate
+from grooming_flag.calibration import recalibrated, restate
 from grooming_flag.errors import PolicyError
 
 
@@ -35,6 +35,10 @@ class OperatingPoint:
     def restated(self, prior: float, new_prior: float) -> OperatingPoint:
         """Return the point that flags the same threads when probabilities are restated for another prior."""
         return replace(self, threshold=restate(self.threshold, prior, new_prior))
+
+    def recalibrated(self, slope: float, offset: float) -> OperatingPoint:
+        """Return the point that flags the same threads after `Calibration.recalibrated`."""
+        return replace(self, threshold=recalibrated(self.threshold, slope, offset))
 
 
 def resolve(at: str | float, points: Mapping[str, OperatingPoint]) -> OperatingPoint:
