@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
+from grooming_flag.calibration import recalibrated
 from grooming_flag.errors import DataError
 from grooming_flag.evaluation.figures import Figure, as_number
 from grooming_flag.evaluation.metrics import weighted_rate
@@ -38,13 +38,24 @@ def tally(verdicts: Sequence[Verdict]) -> dict[str, dict[str, int]]:
     return {selection: {kind: counts[selection, kind] for kind in REASONS} for selection in SELECTIONS}
 
 
-def confirm_rate(verdicts: Sequence[Verdict]) -> Figure:
+def confirm_rate(verdicts: Sequence[Verdict], level: float = 0.95) -> Figure:
     """Return the share of the flagged threads that were confirmed, of those confirmed or dismissed."""
     hits, weights = _decided(verdicts, "flagged")
-    value, low, high = weighted_rate(hits, weights)
+    value, low, high = weighted_rate(hits, weights, level)
     return Figure(
         "verdicts", "confirm rate", "flagged", "", "thread", as_number(value), low, high, len(hits), sum(hits)
     )
+
+
+def mean_probability(verdicts: Sequence[Verdict], slope: float = 1.0, offset: float = 0.0) -> Figure:
+    """Return the mean probability of the threads of `confirm_rate`, after a recalibration if one is given."""
+    said = [
+        recalibrated(one.probability, slope, offset)
+        for one in verdicts
+        if one.selection == "flagged" and one.verdict != "unsure" and one.probability is not None
+    ]
+    value = sum(said) / len(said) if said else None
+    return Figure("verdicts", "mean probability", "flagged", "", "thread", value, None, None, len(said))
 
 
 def recall(verdicts: Sequence[Verdict]) -> Figure | None:
@@ -73,11 +84,6 @@ def recall(verdicts: Sequence[Verdict]) -> Figure | None:
 
     ends = of(least, most_missed), of(most, fewest_missed)  # defined: an upper bound is above 0
     return Figure("verdicts", "recall", "all", "", "thread", of(risky, missed), *ends, len(hits) + len(found))
-
-
-def as_json(figures: Sequence[Figure]) -> list[dict[str, Any]]:
-    """Return figures as JSON has them."""
-    return [figure._asdict() for figure in figures]
 
 
 def _decided(verdicts: Sequence[Verdict], selection: str) -> tuple[list[bool], list[float]]:

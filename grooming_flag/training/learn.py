@@ -29,11 +29,11 @@ from scipy.special import expit
 
 from grooming_flag._version import __version__
 from grooming_flag.artifact import check_replaceable, load_card, load_model, save_model
-from grooming_flag.calibration import log_odds, recalibrated
+from grooming_flag.calibration import log_odds
 from grooming_flag.errors import DataError, ModelError
 from grooming_flag.evaluation.figures import Figure
 from grooming_flag.evaluation.files import digest
-from grooming_flag.evaluation.verdicts import as_json, check_model, confirm_rate, recall, tally
+from grooming_flag.evaluation.verdicts import check_model, confirm_rate, mean_probability, recall, tally
 from grooming_flag.io.verdicts import Verdict, read_verdicts
 from grooming_flag.model import Model
 from grooming_flag.training.card import recalibrated_card
@@ -192,18 +192,12 @@ def learn_from_files(paths: Sequence[Path], folder: Path, model: Path) -> tuple[
 
 
 def _report(model: Model, verdicts: Sequence[Verdict], name: str, fitted: Fitted, n_used: int) -> dict[str, Any]:
-    before = [
-        one.probability
-        for one in verdicts
-        if one.selection == "flagged" and one.verdict != "unsure" and one.probability is not None
-    ]
-    after = [recalibrated(p, fitted.slope, fitted.offset) for p in before]
     missed = recall(verdicts)
     times = [one.reviewed_at for one in verdicts if one.reviewed_at is not None]
     figures = [
         confirm_rate(verdicts),
-        _mean("mean probability, before", before),
-        _mean("mean probability, after", after),
+        mean_probability(verdicts)._replace(measure="mean probability, before"),
+        mean_probability(verdicts, fitted.slope, fitted.offset)._replace(measure="mean probability, after"),
         Figure("verdicts", "slope", "all", "", "thread", fitted.slope, *fitted.slope_95, n_used),
         Figure("verdicts", "offset", "all", "", "thread", fitted.offset, *fitted.offset_95, n_used),
         *([missed] if missed else []),
@@ -218,7 +212,7 @@ def _report(model: Model, verdicts: Sequence[Verdict], name: str, fitted: Fitted
             point: [p.threshold, p.recalibrated(fitted.slope, fitted.offset).threshold]
             for point, p in model.operating_points.items()
         },
-        "figures": as_json(figures),
+        "figures": [figure._asdict() for figure in figures],
         "notes": [] if missed else [NO_SAMPLE],
     }
 
@@ -227,8 +221,3 @@ NO_SAMPLE = (
     "Recall cannot be known from flagged threads alone: have some of the others reviewed too "
     "(grooming-flag review --sample-unflagged N)."
 )
-
-
-def _mean(measure: str, probabilities: Sequence[float]) -> Figure:
-    value = sum(probabilities) / len(probabilities) if probabilities else None
-    return Figure("verdicts", measure, "flagged", "", "thread", value, None, None, len(probabilities))
