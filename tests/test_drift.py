@@ -395,6 +395,11 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path, changed: dict[str, A
     assert CANARY not in ran.err
 
 
+def test_a_score_that_is_no_number_is_refused_with_its_place(tmp_path: Path) -> None:
+    one = written(tmp_path / "a.parquet", [*rows(3, 0), *rows(1, 1, score=math.nan)])
+    assert "a.parquet, row 4: the score is nan" in str(error_of(lambda: read_answers(str(one)), DataError))
+
+
 def test_rows_of_two_models_in_one_window_are_refused_with_their_place(tmp_path: Path) -> None:
     one = written(tmp_path / "a.jsonl", [*rows(3, 0), *rows(1, 1, model="n")])
     other = written(tmp_path / "b.jsonl", rows(3, 1))

@@ -142,14 +142,19 @@ def test_the_share_of_the_reviewed_taken_for_that_of_all_is_far_off_where_the_re
 
 
 def test_a_sample_of_the_others_does_not_outweigh_the_flagged_threads() -> None:
-    found = [
-        slope_and_offset(learn_from(small_model(), reviewed(100_000, 1.0, 0.0, seed, n_sampled=200), "new")[1])
-        for seed in range(20)
-    ]
-    slopes, offsets = np.array(found).T
-    assert abs(slopes.mean() - 1.0) < 0.05
-    assert slopes.std() < 0.15
-    assert offsets.std() < 0.2
+    found, weighted = [], []
+    for seed in range(20):
+        verdicts = reviewed(100_000, 1.0, 0.0, seed, n_sampled=200)
+        found.append(slope_and_offset(learn_from(small_model(), verdicts)[1]))
+        stands_for = [round(1.0 / one.selection_probability) for one in verdicts]
+        probabilities = np.repeat([one.probability for one in verdicts], stands_for).astype(np.float64)
+        confirmed = np.repeat([one.verdict == "confirmed" for one in verdicts], stands_for)
+        weighted.append(fit_recalibration(probabilities, confirmed)[:2])
+    slope, offset = np.mean(found, axis=0)
+    assert abs(slope - 1.0) < 0.05
+    assert abs(offset) < 0.1
+    assert abs(np.mean(weighted, axis=0)[0] - 1.0) > 0.2  # if each weighed as many as it stands for
+    assert (np.std(weighted, axis=0) > 3 * np.std(found, axis=0)).all()
 
 
 @pytest.mark.parametrize("kinds", [(1, 1), (2, 3), (3, 2), (1, 4)])
@@ -270,6 +275,10 @@ def test_what_nothing_can_be_learnt_from_is_refused(verdicts: list[Verdict], tol
 
 def test_verdicts_that_name_no_model_are_taken_as_they_are() -> None:
     assert learn_from(small_model(), verdicts_of(2, 3, model=None), "new")[0].name == "new"
+
+
+def test_verdicts_may_be_a_stream_and_the_model_has_a_name_of_its_own() -> None:
+    assert learn_from(small_model(), iter(verdicts_of(2, 3)))[0].name == "small-recalibrated"
 
 
 def test_a_model_with_other_probabilities_needs_a_name_of_its_own() -> None:

@@ -9,6 +9,7 @@ nothing changes by more than is tolerated has any alarm in at most 5 % of all ca
 from __future__ import annotations
 
 import math
+import os
 import random
 from bisect import bisect_left
 from collections import Counter
@@ -196,8 +197,12 @@ def drift(reference: Period, window: Period, tolerances: Mapping[str, float] | N
     DataError
         If they are of two models or operating points, or have no or only flagged threads.
     """
-    for period in (reference, window):
-        _check(period.answers)
+    for name, period in (("reference", reference), ("window", window)):
+        if period.answers.n_flagged == period.answers.n:
+            raise DataError(
+                f"all {period.answers.n} threads of the {name} are flagged; give the scores of all threads, as score "
+                "writes them without --only-flagged"
+            )
         check_model(period.verdicts, period.answers.model)
     if reference.answers.by != window.answers.by:
         raise DataError(
@@ -246,7 +251,7 @@ def read_answers(*inputs: str) -> Answers:
     """
     found: Answers | None = None
     for path in input_files(inputs):
-        if path.endswith(MANIFEST):
+        if os.path.basename(path) == MANIFEST:
             continue
         for place, row in read_scored(path):
             found = found or Answers(row.model, row.operating_point)
@@ -284,14 +289,6 @@ def read_unknown(model: Model, answers: Answers, inputs: Sequence[str]) -> NDArr
     if not len(found):
         raise DataError(f"{', '.join(inputs)}: there are no threads")
     return found
-
-
-def _check(answers: Answers) -> None:
-    if answers.n_flagged == answers.n:
-        raise DataError(
-            f"all of the {answers.n} threads of a side are flagged; give the scores of all threads, as score writes "
-            "them without --only-flagged"
-        )
 
 
 def _change(name: str, compared: Compared, tolerance: float) -> Change:

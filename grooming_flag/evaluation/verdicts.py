@@ -50,11 +50,11 @@ def confirm_rate(verdicts: Sequence[Verdict], level: float = 0.95) -> Figure:
 def mean_probability(verdicts: Sequence[Verdict], slope: float = 1.0, offset: float = 0.0) -> Figure:
     """Return the mean probability of the threads of `confirm_rate`, after a recalibration if one is given."""
     said = [
-        recalibrated(one.probability, slope, offset)
+        (recalibrated(one.probability, slope, offset), 1.0 / one.selection_probability)
         for one in verdicts
         if one.selection == "flagged" and one.verdict != "unsure" and one.probability is not None
     ]
-    value = sum(said) / len(said) if said else None
+    value = sum(p * weight for p, weight in said) / sum(weight for _, weight in said) if said else None
     return Figure("verdicts", "mean probability", "flagged", "", "thread", value, None, None, len(said))
 
 

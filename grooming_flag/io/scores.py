@@ -181,6 +181,10 @@ def read_scored(path: str | os.PathLike[str]) -> Iterator[tuple[str, Scored]]:
             found = msgspec.convert(row, Scored)
         except msgspec.ValidationError as error:
             raise DataError(f"{path}, {place}: {error}; give scores that grooming-flag score wrote") from error
+        if not math.isfinite(found.score):
+            raise DataError(
+                f"{path}, {place}: the score is {found.score!r}; give scores that grooming-flag score wrote"
+            )
         yield place, found
 
 

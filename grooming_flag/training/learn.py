@@ -5,10 +5,10 @@ recalibration; Cox 1958), which is linear in all terms of the calibration and so
 
 Which threads were reviewed is decided by the probability, and for a sample by a draw besides, never by the verdict.
 Given the probability, a verdict is as likely among the reviewed threads as among all, so the regression is not biased
-by the selection, while shares of reviewed threads are (Rubin 1976 on what can be ignored; Pfeffermann 1993). For the
-same reason threads of a sample do not weigh more in it: as one over a selection probability of 1 in 1,000 a single one
-would outweigh all flagged ones (a slope of 1 is then estimated as 1.37 +- 0.39 rather than 1.01 +- 0.08, with 1,100
-flagged threads and 200 of 99,000 others). Where threads are counted, as for recall, they do.
+by the selection, while shares of reviewed threads are (Rubin 1976 on what can be ignored; Pfeffermann 1993 on weights
+in models). For the same reason threads of a sample do not weigh more in it. At one over the probability of selection a
+few of them would outweigh all flagged ones: from 1,100 flagged threads and 200 of 99,000 others a slope of 1 is then
+estimated as 1.37 +- 0.39, rather than as 1.01 +- 0.08. Where threads are counted, as for recall, they do weigh so much.
 
 Few verdicts say little, so the estimate is drawn towards what the model says now: the log of the slope and the offset
 have normal distributions around 0 beforehand, with `SD_OF_LOG_SLOPE` and `SD_OF_OFFSET`, and the most likely values
@@ -18,7 +18,7 @@ given the verdicts are taken (shrinkage when models are updated: Steyerberg et a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -90,7 +90,7 @@ def fit_recalibration(probabilities: NDArray[np.float64], confirmed: NDArray[np.
 
 
 def learn_from(
-    model: Model, verdicts: Sequence[Verdict], name: str, sums: Sequence[str] = ()
+    model: Model, verdicts: Iterable[Verdict], name: str | None = None, sums: Sequence[str] = ()
 ) -> tuple[Model, dict[str, Any]]:
     """Return the model with its probabilities recalibrated on verdicts, and what was learnt.
 
@@ -102,10 +102,11 @@ def learn_from(
     Parameters
     ----------
     model : Model
-    verdicts : sequence of Verdict
+        At the prior with which it gave the probabilities.
+    verdicts : iterable of Verdict
         On what this model said. "unsure" ones are counted, no more.
-    name : str
-        Of the new model: its probabilities are others, so it needs one of its own.
+    name : str, optional
+        Of the new model: its probabilities are others, so it has one of its own. By default "-recalibrated" is added.
     sums : sequence of str
         SHA-256 of the files that the verdicts are from, for the lineage.
 
@@ -121,7 +122,20 @@ def learn_from(
         If verdicts are of another model, none that counts has a probability, or all that do are of one kind.
     ModelError
         If the name is that of the model.
+
+    Examples
+    --------
+    >>> from grooming_flag import load_model
+    >>> from grooming_flag.io.verdicts import Verdict
+    >>> kinds = ["confirmed"] * 30 + ["dismissed"] * 70  # of threads that the model was quite sure of
+    >>> verdicts = [Verdict(thread_id=f"t{i}", verdict=kind, probability=0.8) for i, kind in enumerate(kinds)]
+    >>> model, report = learn_from(load_model(), verdicts)
+    >>> model.name.endswith("-recalibrated")
+    True
+    >>> [round(figure["value"], 2) for figure in report["figures"][:3]]  # confirmed, and probabilities before and after
+    [0.3, 0.8, 0.36]
     """
+    verdicts, name = list(verdicts), name or f"{model.name}-recalibrated"
     if name == model.name:
         raise ModelError(f"the new model would be called {name} too; give it another name, since probabilities change")
     check_model(verdicts, model.name)
