@@ -376,6 +376,19 @@ def test_results_go_to_a_file_or_a_folder_and_are_drawn(tmp_path: Path) -> None:
     assert (tmp_path / "again.svg").read_bytes() == (tmp_path / "drift.svg").read_bytes()
 
 
+def test_flags_where_there_were_none_are_told_and_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    one, other = (
+        written(tmp_path / "a.jsonl", rows(500, 0, flagged=0.0)),
+        written(tmp_path / "b.jsonl", rows(500, 1, 0.1)),
+    )
+    ran, found = monitor(other, "--reference", one, "--plot", tmp_path / "drift.svg")
+    alerts = changes(found)["alerts"]
+    assert (ran.status, found["alarms"], alerts["change"], alerts["high"]) == (3, ["alerts"], None, None)
+    assert alerts["low"] > 1.5
+    assert "ALARM" in (tmp_path / "drift.svg").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("changed", "told"),
     [

@@ -23,15 +23,17 @@ def drift_plot(found: Mapping[str, Any]) -> str:
     found : mapping
         What `grooming_flag.evaluation.drift.drift` returns.
     """
-    rows = [one for one in found["changes"] if one["change"] is not None]
+    rows = [one for one in found["changes"] if one["low"] is not None]
 
     def draw(axes: Axes) -> None:
         axes.axvspan(-1, 1, color=LINE, alpha=0.25, linewidth=0)
         axes.axvline(0, color=LINE, linestyle=DASHES[1], linewidth=1)
         for place, row in enumerate(reversed(rows)):
-            value, low, high = (_in_tolerances(row, row[end]) for end in ("change", "low", "high"))
-            axes.plot([low, high], [place, place], color=INK)
-            axes.plot([value], [place], marker="D" if row["alarm"] else "o", color=INK, linestyle="none", clip_on=False)
+            ends = [_in_tolerances(row, row[end]) for end in ("low", "high")]
+            axes.plot(ends, [place, place], color=INK, clip_on=False)
+            if row["change"] is not None:
+                mark = "D" if row["alarm"] else "o"
+                axes.plot(_in_tolerances(row, row["change"]), place, marker=mark, color=INK, clip_on=False)
         axes.set_yticks(range(len(rows)), [_named(row) for row in reversed(rows)])
         axes.set(xlim=(-FURTHEST, FURTHEST), ylim=(-0.6, len(rows) - 0.4))
         axes.set_xlabel("change, in multiples of what is tolerated")
@@ -40,7 +42,7 @@ def drift_plot(found: Mapping[str, Any]) -> str:
 
 
 def _in_tolerances(row: Mapping[str, Any], end: float | None) -> float:
-    if end is None:  # beyond all bounds
+    if end is None:  # without a bound
         return FURTHEST
     if row["measure"] == "ratio":
         scaled = math.log(end) / math.log(row["tolerance"]) if end > 0.0 else -FURTHEST
