@@ -128,6 +128,19 @@ def load_model(folder: str | os.PathLike[str] | None = None, key: str | None = N
     return _model(config, weights, tactics, fingerprints, key, path)
 
 
+def load_card(folder: str | os.PathLike[str]) -> tuple[str, dict[str, Any] | None]:
+    """Return the card of a model folder and the evaluation that it tells of, if there is one, after checking its sums.
+
+    Raises
+    ------
+    ModelIntegrityError
+        If a file is missing or is not the one that was written.
+    """
+    contents = _verified(Path(folder))
+    metrics = contents.get(METRICS)
+    return contents[CARD].decode(), None if metrics is None else msgspec.json.decode(metrics, type=dict[str, Any])
+
+
 def save_model(
     model: Model, folder: str | os.PathLike[str], card: str = "", metrics: Mapping[str, Any] | None = None
 ) -> None:

@@ -32,6 +32,11 @@ def restate(probability: float, prior: float, new_prior: float) -> float:
     return sigmoid(log_odds(probability) - log_odds(prior) + log_odds(new_prior))
 
 
+def recalibrated(probability: float, slope: float, offset: float) -> float:
+    """Return the probability whose log-odds are ``slope * log-odds + offset`` (Cox 1958, Biometrika 45, 562-565)."""
+    return sigmoid(slope * log_odds(probability) + offset)
+
+
 class Inputs(NamedTuple):
     """What probabilities of segments are made from, shape (n_segments,) each; see `Calibration.probability`."""
 
@@ -105,3 +110,22 @@ class Calibration:
     def with_prior(self, prior: float) -> Calibration:
         """Return the same calibration at another prior."""
         return replace(self, prior=prior)
+
+    def recalibrated(self, slope: float, offset: float) -> Calibration:
+        """Return the calibration whose log-odds are ``slope * log-odds + offset``, for the same prior.
+
+        Parameters
+        ----------
+        slope : float
+            Above 0.
+        offset : float
+        """
+        return Calibration(
+            slope=slope * self.slope,
+            amount=slope * self.amount,
+            intercept=slope * self.intercept + (slope - 1.0) * log_odds(self.prior) + offset,
+            prior=self.prior,
+            root=slope * self.root,
+            lead=slope * self.lead,
+            no_lead=slope * self.no_lead,
+        )

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
-from grooming_flag.calibration import log_odds, restate
+from grooming_flag.calibration import log_odds, recalibrated, restate
 from grooming_flag.errors import PolicyError
 
 
@@ -39,6 +39,10 @@ class OperatingPoint:
     def restated(self, prior: float, new_prior: float) -> OperatingPoint:
         """Return the point that flags the same threads when probabilities are restated for another prior."""
         return replace(self, threshold=restate(self.threshold, prior, new_prior))
+
+    def recalibrated(self, slope: float, offset: float) -> OperatingPoint:
+        """Return the point that flags the same threads after `Calibration.recalibrated`."""
+        return replace(self, threshold=recalibrated(self.threshold, slope, offset))
 
 
 def resolve(at: str | float, points: Mapping[str, OperatingPoint]) -> OperatingPoint:

@@ -12,6 +12,8 @@ from grooming_flag.cli.evaluate import evaluate
 from grooming_flag.cli.explain import explain
 from grooming_flag.cli.generate import generate
 from grooming_flag.cli.info import info
+from grooming_flag.cli.learn_from import learn_from
+from grooming_flag.cli.monitor import monitor
 from grooming_flag.cli.options import GreedyLists
 from grooming_flag.cli.pan12 import pan12
 from grooming_flag.cli.score import score
@@ -26,12 +28,15 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (score, explain, watch, evaluate, train, split, baseline, generate, pan12, info):
+for command in (score, explain, watch, evaluate, train, learn_from, monitor, split, baseline, generate, pan12, info):
     app.command(cls=GreedyLists)(command)
 
 
 def main() -> None:
-    """Run the command: exit status 0 if all went well, 1 for bad data or a bad model, 2 for wrong usage."""
+    """Run the command: exit status 0 if all went well, 1 for bad data or a bad model, 2 for wrong usage.
+
+    `monitor` also has one of its own, for alarms.
+    """
     signal.signal(signal.SIGTERM, _stop)
     try:
         app()

@@ -33,8 +33,11 @@ class Rate(NamedTuple):
         return self.hits / self.total if self.total else float("nan")
 
 
-def clopper_pearson(hits: int, total: int, level: float = 0.95) -> tuple[float, float]:
-    """Return the exact binomial interval of Clopper and Pearson (1934); 0..1 if there is nothing."""
+def clopper_pearson(hits: float, total: float, level: float = 0.95) -> tuple[float, float]:
+    """Return the exact binomial interval of Clopper and Pearson (1934); 0..1 if there is nothing.
+
+    Numbers of hits and units need not be whole: those of weighted units are effective ones.
+    """
     if total == 0:
         return 0.0, 1.0
     tail = (1.0 - level) / 2.0
@@ -47,6 +50,29 @@ def rate(hits: Sequence[bool] | NDArray[np.bool_]) -> Rate:
     """Return the share of independent hits, with the interval of Clopper and Pearson."""
     array = np.asarray(hits, dtype=bool)
     return Rate(int(array.sum()), len(array), *clopper_pearson(int(array.sum()), len(array)))
+
+
+def weighted_rate(
+    hits: Sequence[bool] | NDArray[np.bool_], weights: Sequence[float] | NDArray[np.float64], level: float = 0.95
+) -> tuple[float, float, float]:
+    """Return a weighted share of independent hits with its interval; not a number, 0 and 1 if there is nothing.
+
+    The interval is that of Clopper and Pearson with ``(sum w)^2 / sum w^2`` units (Korn and Graubard 1998, Survey
+    Methodology 24, 193-201), and the plain one where all weigh the same.
+
+    Parameters
+    ----------
+    hits : sequence of bool, length n
+    weights : sequence of float, length n
+        Above 0: one over the probability of selection, say.
+    level : float
+    """
+    h, w = np.asarray(hits, dtype=bool), np.asarray(weights, dtype=np.float64)
+    if not len(w):
+        return float("nan"), 0.0, 1.0
+    total = float(w.sum())
+    share, n = float(w[h].sum()) / total, total**2 / float(np.sum(w**2))
+    return share, *clopper_pearson(share * n, n, level)
 
 
 def clustered_rate(

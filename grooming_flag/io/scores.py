@@ -62,6 +62,16 @@ class ScoreRow(msgspec.Struct, frozen=True):
     evidence: tuple[Identifier, ...] = ()
 
 
+class Scored(msgspec.Struct, frozen=True):
+    """What a score file of this library says of a thread, without who it is about."""
+
+    score: float
+    flagged: bool
+    abstained: bool
+    operating_point: str | None
+    model: str
+
+
 @contextmanager
 def score_writer(path: str | os.PathLike[str]) -> Iterator[Callable[[Row], None]]:
     """Give a function that writes one row, or that of an assessment; the file takes its name when all are written.
@@ -156,6 +166,26 @@ def read_scores(path: str | os.PathLike[str]) -> Iterator[ScoreRow]:
         if found.probability is not None and not 0.0 <= found.probability <= 1.0:
             raise DataError(f"{path}, {place}: the probability is {found.probability!r}; use 0 to 1, or name it score")
         yield found
+
+
+def read_scored(path: str | os.PathLike[str]) -> Iterator[tuple[str, Scored]]:
+    """Yield where each row of a score file of this library is, and the row.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, or a row is none that `grooming-flag score` writes.
+    """
+    for place, row in _raw_rows(path):
+        try:
+            found = msgspec.convert(row, Scored)
+        except msgspec.ValidationError as error:
+            raise DataError(f"{path}, {place}: {error}; give scores that grooming-flag score wrote") from error
+        if not math.isfinite(found.score):
+            raise DataError(
+                f"{path}, {place}: the score is {found.score!r}; give scores that grooming-flag score wrote"
+            )
+        yield place, found
 
 
 def _raw_rows(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from grooming_flag.evaluation.figures import Figure
 from grooming_flag.evaluation.report.findings import REQUEST, Finding, findings, main_point, what_was_judged
-from grooming_flag.evaluation.report.reading import SET_HERE, Reading, estimate, one_in
+from grooming_flag.evaluation.report.reading import SET_HERE, Reading, estimate, number, one_in
 from grooming_flag.evaluation.report.tables import TABLES, Cell, Table
 from grooming_flag.model import Model
 
@@ -178,6 +178,15 @@ with grooming_flag {library} and the files of the tables of sources, in their or
 same bytes. metrics.json has all figures, unrounded; what each answers is in docs/evaluation.md of the library.
 """
 
+RECALIBRATED = """
+## Recalibrated on verdicts: {model}
+{how}
+
+{rows}
+
+{limits}
+"""
+
 
 def model_card(model: Model, metrics: Mapping[str, Any], terms: Mapping[str, Mapping[str, str]]) -> str:
     """Return the card of a model in Markdown.
@@ -227,6 +236,47 @@ def model_card(model: Model, metrics: Mapping[str, Any], terms: Mapping[str, Map
         seed=lineage["seed"],
         library=lineage["library"],
     )
+
+
+def recalibrated_card(card: str, report: Mapping[str, Any]) -> str:
+    """Return the card of a model with a section on its recalibration.
+
+    Parameters
+    ----------
+    card : str
+        Of the model before.
+    report : mapping
+        As `grooming_flag.training.learn_from` returns it.
+    """
+    kinds = [(selection, *counts.values()) for selection, counts in report["verdicts"].items()]
+    thresholds = [(name, f"{old:.6g}", f"{new:.6g}") for name, (old, new) in report["thresholds"].items()]
+    how = (
+        f"The weights are those of {report['from']}, which the card above tells of. Log-odds of probabilities are now "
+        "slope x log-odds + offset, fitted to what moderators said of threads that it had flagged or that were drawn "
+        "from the others, and held near slope 1 and offset 0 the more, the fewer verdicts there are."
+    )
+    limits = (
+        "Operating points flag the same threads as before, so what was found and missed there stands as it is above "
+        "and in metrics.json; thresholds, and what is said of probabilities, are those before. Probabilities below "
+        "the lowest that was reviewed are extrapolated."
+    )
+    tables = (
+        _table(["reviewed as", "confirmed", "dismissed", "unsure"], kinds),
+        _table(["measure", "value [95 %] (count)"], learnt(report)),
+        _table(["point", "threshold before", "now"], thresholds),
+    )
+    section = RECALIBRATED.format(
+        model=report["model"], how=_wrapped(how), rows="\n\n".join(tables), limits=_wrapped(limits)
+    )
+    return card + section
+
+
+def learnt(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return each figure of a recalibration in words: what it is, and how much."""
+    return [
+        (f"{f.measure}, {f.slice}", _cell(f) if f.low is not None else f"{number(f.value, 3)} (n={f.n:,})")
+        for f in Reading(report).figures
+    ]
 
 
 def _tactics(model: Model) -> str:

@@ -224,6 +224,17 @@ def by_message(reading: Reading) -> Plot | None:
 
 
 def _drawn(draw: Callable[..., None], rows: int = 1) -> str:
+    return _inline(drawn(draw, rows, transparent=True))
+
+
+def drawn(draw: Callable[..., None], rows: int = 1, transparent: bool = False) -> str:
+    """Return as SVG what a function draws on so many axes, one below the other.
+
+    Raises
+    ------
+    MissingExtraError
+        If matplotlib is not installed.
+    """
     try:
         import matplotlib
         from matplotlib.figure import Figure as Drawing
@@ -236,9 +247,9 @@ def _drawn(draw: Callable[..., None], rows: int = 1) -> str:
         draw(*drawing.subplots(rows, sharex=True, squeeze=False)[:, 0])
         svg = io.StringIO()
         drawing.savefig(
-            svg, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
+            svg, format="svg", transparent=transparent, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
         )
-    return _inline(svg.getvalue())
+    return svg.getvalue()
 
 
 def _inline(svg: str) -> str:
