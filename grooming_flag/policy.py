@@ -186,6 +186,20 @@ class Policy:
         return next(rule for rule in self.rules if rule.holds(context))
 
 
+def point_of(rule: Rule, points: Mapping[str, OperatingPoint]) -> OperatingPoint:
+    """Return the operating point at which a rule flags.
+
+    Raises
+    ------
+    PolicyError
+        If there is none of that name. The message names the rule.
+    """
+    try:
+        return resolve(rule.at, points)
+    except PolicyError as error:
+        raise PolicyError(f"rule {rule.name}: {error}") from error
+
+
 class _Settings(msgspec.Struct, forbid_unknown_fields=True):
     """What a rule may say; what it leaves out is as in the default."""
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from grooming_flag.errors import DataError, PolicyError
+from grooming_flag.errors import DataError
 from grooming_flag.io.messages import read_fields, read_message
 from grooming_flag.io.redis_states import RedisStream
 from grooming_flag.io.scores import encode_row, score_row
@@ -20,7 +20,7 @@ from grooming_flag.io.states import SqliteStore, StateStore
 from grooming_flag.io.streams import read_lines
 from grooming_flag.live import ThreadState
 from grooming_flag.model import Model
-from grooming_flag.policy import DEFAULT, FlagState, OperatingPoint, Policy, Rule, resolve
+from grooming_flag.policy import DEFAULT, FlagState, Policy, Rule, point_of
 from grooming_flag.records import CONTEXT, Assessment, Message
 
 BATCH = 1000  # messages added in one step
@@ -107,11 +107,16 @@ class Watcher:
     >>> from grooming_flag.io.states import SqliteStore
     >>> from grooming_flag.policy import Policy, Rule
     >>> from grooming_flag.watcher import Watcher
-    >>> watcher = Watcher(load_model(), SqliteStore(":memory:"), Policy((Rule("all", "sensitive", hysteresis=2.0),)))
+    >>> rule = Rule("all", "sensitive", min_messages=10, hysteresis=1.0)
+    >>> watcher = Watcher(load_model(), SqliteStore(":memory:"), Policy((rule,)))
     >>> for thread in read_threads("examples/threads.jsonl"):
     ...     for message in thread.messages:
     ...         for change in watcher.add(thread.thread_id, message):
     ...             print(change.assessment.thread_id, change.assessment.n_messages, change.is_up)
+    skatepark-videos 50 True
+    block-server-friend 30 True
+    bus-stop-chat 14 True
+    drawing-club-mentor 81 True
     """
 
     def __init__(
@@ -133,7 +138,9 @@ class Watcher:
         ]
         self.n_damaged = 0
         self._looks = [_Look("", model, policy.rules, False), *shadows]
-        self._points = {rule.name: _point(rule, look.model) for look in self._looks for rule in look.rules}
+        self._points = {
+            rule.name: point_of(rule, look.model.operating_points) for look in self._looks for rule in look.rules
+        }
 
     def add(
         self,
@@ -203,13 +210,6 @@ class Watcher:
         except msgspec.MsgspecError:
             self.n_damaged += 1
             return _Kept()
-
-
-def _point(rule: Rule, model: Model) -> OperatingPoint:
-    try:
-        return resolve(rule.at, model.operating_points)
-    except PolicyError as error:
-        raise PolicyError(f"rule {rule.name}: {error}") from error
 
 
 def watch_lines(

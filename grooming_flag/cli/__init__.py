@@ -16,9 +16,11 @@ from grooming_flag.cli.learn_from import learn_from
 from grooming_flag.cli.monitor import monitor
 from grooming_flag.cli.options import GreedyLists
 from grooming_flag.cli.pan12 import pan12
+from grooming_flag.cli.policy import policy
 from grooming_flag.cli.score import score
 from grooming_flag.cli.split import split
 from grooming_flag.cli.train import train
+from grooming_flag.cli.tune import tune
 from grooming_flag.cli.watch import watch
 from grooming_flag.errors import GroomingFlagError
 
@@ -28,8 +30,23 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (score, explain, watch, evaluate, train, learn_from, monitor, split, baseline, generate, pan12, info):
+for command in (
+    score,
+    explain,
+    watch,
+    evaluate,
+    train,
+    tune,
+    learn_from,
+    monitor,
+    split,
+    baseline,
+    generate,
+    pan12,
+    info,
+):
     app.command(cls=GreedyLists)(command)
+app.add_typer(policy, name="policy")
 
 
 def main() -> None:

@@ -52,4 +52,5 @@ def _measured(point: OperatingPoint) -> str:
     return (
         f"false-positive rate {m['fpr']:.5f} ({m['false_positives']} of {m['negatives']}), "
         f"recall {m['recall']:.3f} ({m['true_positives']} of {m['positives']}), {m['on']}"
+        + (f", {m['looks']}" if "looks" in m else "")
     )

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from typer.core import TyperCommand
 
+from grooming_flag.artifact import load_model
 from grooming_flag.errors import PolicyError
 from grooming_flag.model import Model
 from grooming_flag.policy import Policy, read_policy
@@ -48,6 +49,12 @@ def load_policy(path: Path) -> Policy:
         return read_policy(path.read_text(encoding="utf-8"), str(path))
     except UnicodeDecodeError as error:
         raise PolicyError(f"{path}: not UTF-8") from error
+
+
+def shadow_models(policy: Policy, path: Path) -> dict[str, Model]:
+    """Return the models that shadows of the policy in a file name, by these names; folders are beside the file."""
+    folders = {shadow.model for shadow in policy.shadows if shadow.model}
+    return {folder: load_model(path.parent / folder) for folder in folders}
 
 
 err = Console(stderr=True, highlight=False, soft_wrap=True)

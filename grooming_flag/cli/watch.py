@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from grooming_flag.artifact import load_model
-from grooming_flag.cli.options import ModelFolder, chosen_point, err, load_policy
+from grooming_flag.cli.options import ModelFolder, chosen_point, err, load_policy, shadow_models
 from grooming_flag.errors import DataError
 from grooming_flag.io.redis_states import RedisStore, RedisStream
 from grooming_flag.io.states import IDLE, SqliteStore
@@ -66,12 +66,8 @@ def watch(
     if again and (is_redis or state == ":memory:"):
         raise typer.BadParameter("needs a file as --state, which keeps how far INPUT was read", param_hint="--again")
     loaded = load_model(model)
-    rules = Policy((Rule(DEFAULT, chosen_point(at, threshold)),))
-    shadow_models = {}
-    if policy is not None:
-        rules = load_policy(policy)
-        folders = {shadow.model for shadow in rules.shadows if shadow.model}
-        shadow_models = {folder: load_model(policy.parent / folder) for folder in folders}
+    rules = load_policy(policy) if policy else Policy((Rule(DEFAULT, chosen_point(at, threshold)),))
+    shadows = shadow_models(rules, policy) if policy else {}
     bad: list[DataError] = []
 
     def refuse(error: DataError) -> None:
@@ -80,7 +76,7 @@ def watch(
 
     stop = threading.Event()
     store = RedisStore(state, idle * DAY, worker) if is_redis else SqliteStore(state, idle * DAY)
-    watcher = Watcher(loaded, store, rules, shadow_models, hands_on=True)
+    watcher = Watcher(loaded, store, rules, shadows, hands_on=True)
     if isinstance(store, RedisStore) and stream is not None:
         counts = watch_stream(watcher, RedisStream(store, stream, group), stop, refuse)
     else:

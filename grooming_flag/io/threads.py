@@ -17,7 +17,7 @@ import msgspec
 from grooming_flag.errors import DataError
 from grooming_flag.io.columns import Columns
 from grooming_flag.io.streams import Reach, check_readable, compressed, read_lines, whole_file
-from grooming_flag.records import Identifier, Message, Thread, ThreadColumns
+from grooming_flag.records import CONTEXT, Identifier, Message, Thread, ThreadColumns
 
 LEAST_MESSAGE = 24  # bytes of the shortest message and what divides it from the next
 
@@ -41,6 +41,13 @@ class _CodedMessage(msgspec.Struct):
     codes: list[str | int] | None = None
 
 
+class _KnownThread(msgspec.Struct):
+    thread_id: str
+    surface: str | None = None
+    locale: str | None = None
+    age_band: str | None = None
+
+
 class _CodedThread(msgspec.Struct):
     thread_id: str
     messages: list[_CodedMessage]
@@ -49,6 +56,7 @@ class _CodedThread(msgspec.Struct):
 Row = TypeVar("Row")
 Parsed = TypeVar("Parsed", Thread, str)
 _decoder = msgspec.json.Decoder(_ThreadRow)
+_known_decoder = msgspec.json.Decoder(_KnownThread)
 _coded_decoder = msgspec.json.Decoder(_CodedThread)
 
 
@@ -189,6 +197,22 @@ def read_codes(path: str | os.PathLike[str]) -> Iterator[tuple[str, list[tuple[s
         if isinstance(row, str):
             raise DataError(f"{path}, line {number}: {row}")
         yield row.thread_id, [tuple(map(str, message.codes or ())) for message in row.messages]
+
+
+def read_contexts(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield the id of each thread and what is known of it for policies; see `records.CONTEXT`.
+
+    Parameters
+    ----------
+    path : path
+        Threads, JSON lines, which may have fields of these names.
+    """
+    for number, line in read_lines(path):
+        row = decode_row(line, _known_decoder)
+        if isinstance(row, str):
+            raise DataError(f"{path}, line {number}: {row}")
+        known = {name: getattr(row, name) for name in CONTEXT}
+        yield row.thread_id, {name: value for name, value in known.items() if value is not None}
 
 
 def read_coded_lines(path: str | os.PathLike[str]) -> Iterator[tuple[str, list[bool]]]:
