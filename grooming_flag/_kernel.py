@@ -91,8 +91,13 @@ M64 = cython.declare(cython.const[cython.ulonglong], 0xFFFFFFFFFFFFFFFF)
 
 if cython.compiled:
     from cython.cimports.cpython.object import PyObject_GenericSetAttr as set_field
+    from cython.cimports.cpython.type import PyType_GenericNew as new
 else:
     set_field = object.__setattr__
+
+    def new(kind, _arguments, _named):
+        return kind.__new__(kind)
+
 
 compiled = cython.compiled
 
@@ -945,7 +950,7 @@ def number_authors(runs: list, slots, texts: list, owners: list):
 
 def record(kind: type, values: tuple):
     """Return a frozen record with these values in its slots, in a fraction of the time that its `__init__` takes."""
-    made = kind.__new__(kind)
+    made = new(kind, None, None)
     names: tuple = kind.__slots__
     i: cython.Py_ssize_t
     for i in range(min(len(names), len(values))):

@@ -279,7 +279,7 @@ class Scanner:
         self._arguments = (*_views(*fold_table()), bits, word_ngrams, low, high, base, seeds, self.packed_weights)
         self._local = threading.local()
 
-    def find(self, text: str) -> tuple[NDArray[np.int32] | memoryview, int]:
+    def find(self, text: str) -> tuple[memoryview, int]:
         """Return the distinct weighted buckets of one message and how many there are.
 
         Each is followed by its packed weight. They are there until this thread of execution asks again.
@@ -288,8 +288,7 @@ class Scanner:
             kernel, found = self._local.kernel, self._local.found
         except AttributeError:
             kernel = self._kernel()
-            (found,) = _views(np.empty(2 * self.n_features, np.int32))
-            self._local.found = found
+            found = self._local.found = memoryview(bytearray(8 * self.n_features)).cast("i")
         return found, kernel.find(text.encode("utf-8", "surrogatepass"), found)
 
     def sums(self, packed: Packed) -> Sums:

@@ -44,8 +44,9 @@ class _Run:
 
     def number(self, author: str) -> int:
         """Return the number of an author, who need not have written here before."""
-        number = self.numbers.setdefault(author, len(self.authors))
-        if number == len(self.authors):
+        number = self.numbers.get(author)
+        if number is None:
+            number = self.numbers[author] = len(self.authors)
             self.authors.append(author)
         return number
 

@@ -131,6 +131,7 @@ class Model:
         self.tactics = tactics
         self.fingerprints = fingerprints
         self._intercept = intercept
+        self._attribution_step = step * attribution_scale  # log-odds of a step of attribution
         self.scanner = extractor.scanner(weights)
 
     @property
@@ -319,7 +320,7 @@ class Model:
         amounts = np.zeros(len(segments), dtype=np.int64)
         np.add.at(amounts, packed.segments, sums.new)
         leads = np.full(len(segments), -np.inf)
-        np.maximum.at(leads, packed.segments, sums.own * (self.step * self.attribution_scale))
+        np.maximum.at(leads, packed.segments, sums.own * self._attribution_step)
         leads[np.isinf(leads)] = 0.0  # nobody wrote
         return Inputs((sums.pooled + self._intercept) * np.float64(self.step), amounts, leads)
 
@@ -372,7 +373,7 @@ class Model:
             for k, message in enumerate(run):
                 author_places, before = places[i, message.author]
                 now[message.author] = totals[next(author_places)] - before
-                leads[k] = max(now.values()) * (self.step * self.attribution_scale)
+                leads[k] = max(now.values()) * self._attribution_step
             yield leads
 
     def own_scores(self, packed: Packed) -> NDArray[np.float64]:
@@ -468,17 +469,18 @@ class Model:
         With two authors the log-odds are the weights of own text minus those of the partner's. An author alone is
         compared with a partner who wrote nothing.
         """
-        scale = self.step * self.attribution_scale
+        scale = self._attribution_step
+        if len(own) == 2:  # as nearly always: the same, in a third of the time
+            lead = own[0] < own[1]
+            ahead, behind = own[lead] * scale, own[not lead] * scale
+            odd = math.exp(behind - ahead)
+            return (
+                record(AuthorRisk, (authors[lead], 1.0 / (1.0 + odd), ahead)),
+                record(AuthorRisk, (authors[not lead], odd / (1.0 + odd), behind)),
+            )
         scores = [value * scale for value in own]
         if len(scores) == 1:
             return (record(AuthorRisk, (authors[0], sigmoid(scores[0]), scores[0])),)
-        if len(scores) == 2:  # as nearly always: the same, in a third of the time
-            lead = scores[0] < scores[1]
-            odd = math.exp(scores[not lead] - scores[lead])
-            return (
-                record(AuthorRisk, (authors[lead], 1.0 / (1.0 + odd), scores[lead])),
-                record(AuthorRisk, (authors[not lead], odd / (1.0 + odd), scores[not lead])),
-            )
         order = sorted(range(len(scores)), key=scores.__getitem__, reverse=True)
         odds = [math.exp(scores[i] - scores[order[0]]) for i in order]
         total = math.fsum(odds)
