@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from typer.core import TyperCommand
 
+from grooming_flag.errors import MissingExtraError
 from grooming_flag.model import Model
 
 ModelFolder = Annotated[
@@ -42,6 +44,13 @@ def check_point(model: Model, at: str | None) -> None:
 
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 9999)  # else cells are cut
+
+
+def check_packages(command: str, *packages: str) -> None:
+    """Raise an error that says what to install if packages of the extra `report` are not, before any work is done."""
+    missing = [name for name in packages if find_spec(name) is None]
+    if missing:
+        raise MissingExtraError(f"{command} needs {', '.join(missing)}; pip install 'grooming-flag[report]'")
 
 
 def check_files(paths: Iterable[Path]) -> None:
