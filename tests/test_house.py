@@ -22,7 +22,7 @@ MODULES = sorted(path.relative_to(PACKAGE).as_posix()[:-3] for path in PACKAGE.r
 # a module may import those of its own layer and of the layers below it
 LAYERS = [
     ["cli"],
-    ["batch", "training", "evaluation"],
+    ["batch", "training", "evaluation", "review"],
     ["artifact"],
     ["model"],
     ["features", "calibration", "policy"],

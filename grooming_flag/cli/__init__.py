@@ -14,6 +14,7 @@ from grooming_flag.cli.generate import generate
 from grooming_flag.cli.info import info
 from grooming_flag.cli.options import GreedyLists
 from grooming_flag.cli.pan12 import pan12
+from grooming_flag.cli.review import review
 from grooming_flag.cli.score import score
 from grooming_flag.cli.split import split
 from grooming_flag.cli.train import train
@@ -25,7 +26,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (score, explain, evaluate, train, split, baseline, generate, pan12, info):
+for command in (score, explain, review, evaluate, train, split, baseline, generate, pan12, info):
     app.command(cls=GreedyLists)(command)
 
 

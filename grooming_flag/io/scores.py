@@ -158,6 +158,51 @@ def read_scores(path: str | os.PathLike[str]) -> Iterator[ScoreRow]:
         yield found
 
 
+class FlagRow(msgspec.Struct, frozen=True):
+    """What a score file of this library says of a thread, as far as reviews need it.
+
+    Attributes
+    ----------
+    thread_id : str
+    score : float
+        Log-odds.
+    flagged : bool
+    probability : float or None
+        In 0..1; None where the model abstained.
+    operating_point : str or None
+        Name of the one that flags were set at; None for a bare threshold.
+    suspect : str or None
+    """
+
+    thread_id: str
+    score: float
+    flagged: bool
+    probability: float | None = None
+    operating_point: str | None = None
+    suspect: str | None = None
+
+
+def read_flags(path: str | os.PathLike[str]) -> Iterator[FlagRow]:
+    """Yield the rows of a score file that `grooming-flag score` wrote.
+
+    Parameters
+    ----------
+    path : path
+        .parquet, else JSON lines, also as .gz or .zst.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, or a row is not one of such a file. The message names file and row.
+    """
+    for place, row in _raw_rows(path):
+        try:
+            found = msgspec.convert({name: value for name, value in row.items() if not _is_missing(value)}, FlagRow)
+        except msgspec.ValidationError as error:
+            raise DataError(f"{path}, {place}: {error}; give what grooming-flag score wrote") from error
+        yield found
+
+
 def _raw_rows(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     check_readable(path)
     name = str(path).removesuffix(".gz").removesuffix(".zst")
