@@ -28,17 +28,18 @@ function h(tag, attributes, ...children) {
   return element;
 }
 
-const CONTROLS = /((?![\n\t\u200c\u200d])[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}])\1*/gu; // joiners are part of words and emoji
+// joiners are part of words and emoji; no script stacks more than four marks
+const UNSEEN = /((?![\n\t\u200c\u200d])[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}])\1*|(?<=\p{M}{4})\p{M}+/gu;
 
-/** Text as nodes in which what could not be seen, or would turn or hide other text, is named instead. */
+/** Text as nodes in which what could not be seen, or would turn or cover other text, is named instead. */
 function visible(text, limit = Infinity) {
   const kept = text.slice(0, limit).replace(/[\ud800-\udbff]$/, "").replaceAll("\r\n", "\n");
   const nodes = [];
   let end = 0;
-  for (const found of kept.matchAll(CONTROLS)) {
-    const code = found[1].codePointAt(0).toString(16).toUpperCase().padStart(4, "0");
-    const times = found[0].length / found[1].length;
-    nodes.push(kept.slice(end, found.index), h("span", { class: "control" }, `U+${code}${times > 1 ? ` × ${times}` : ""}`));
+  for (const found of kept.matchAll(UNSEEN)) {
+    const times = [...found[0]].length;
+    const what = found[1] ? `U+${found[1].codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}` : "marks";
+    nodes.push(kept.slice(end, found.index), h("span", { class: "control" }, times > 1 ? `${what} × ${times}` : what));
     end = found.index + found[0].length;
   }
   nodes.push(kept.slice(end));
@@ -46,7 +47,7 @@ function visible(text, limit = Infinity) {
 }
 
 function name(text) {
-  const line = text.replace(/\s+/g, " ");
+  const line = text.replace(/[\n\t]+/g, " ");
   const cut = line.length > NAME_LIMIT ? [`… (${count(line.length, "character")})`] : [];
   return h("bdi", {}, visible(line, NAME_LIMIT), cut);
 }
@@ -203,13 +204,12 @@ function messageRow(place, most = strongest()) {
   const who = h("div", { class: "who" },
     h("span", { class: "number" }, String(place + 1)), h("span", { class: "author" }, name(message.author)), " ",
     message.by_suspect ? [h("span", { class: "tag" }, "suspect"), " "] : [],
-    message.after === null ? "" : since(message.after));
+    message.after === null ? "" : h("span", { class: "after" }, since(message.after)));
   const notes = h("div", { class: "amount" },
     scored ? `${kind} ${amount(message.contribution)} ` : "not scored ",
-    message.tactics.map((tactic) => [h("span", { class: "tag" }, tactic), " "]).flat(),
     isOpen(place) ? change(place, ["Hide"], "plain", () => toggle(place)) : []);
   const classes = ["message", kind, message.by_suspect && "suspect", !scored && "unscored"].filter(Boolean).join(" ");
-  return h("li", { class: classes, id: `m${place}`, "data-level": shade || null }, who, textOf(place), notes);
+  return h("li", { class: classes, id: `m${place}`, "data-level": shade || null }, who, textOf(place), notes, tacticsOf(place));
 }
 
 function textOf(place) {
@@ -223,6 +223,11 @@ function textOf(place) {
   const all = `Show all ${count(text.length, "character")}`;
   const rest = isCut ? ["… ", change(place, [all], "plain", () => view.full.add(place))] : [];
   return h("div", { class: "text" }, h("bdi", { dir: "auto" }, words), rest);
+}
+
+function tacticsOf(place) {
+  const { tactics } = review().messages[place];
+  return tactics.length ? h("div", { class: "tactics" }, tactics.flatMap((one) => [h("span", { class: "tag" }, one), " "])) : [];
 }
 
 const hidden = (text) => h("span", { class: "hidden" }, text);
