@@ -35,13 +35,13 @@ def render_page(queue: Queue, model: Model) -> str:
     """
     template = page_template("page.html.j2", __package__)
     style, script = _file("page.css"), _file("page.js")
-    points = [point for name, point in model.operating_points.items() if name in queue.operating_points]
+    point = model.operating_points.get(queue.operating_point or "")
     prior = one_in(model.calibration.prior)
     data = {
         "model": model.name,
         "blind": queue.is_blind,
         "prior": prior,
-        "threshold": points[0].threshold if len(points) == len(queue.operating_points) == 1 else None,
+        "threshold": point.threshold if point else None,
         "reasons": REASONS,
         "cases": [
             {"n_more": case.n_more, "reviews": [content_of(review, model) for review in case.reviews]}
@@ -55,7 +55,7 @@ def render_page(queue: Queue, model: Model) -> str:
         n_sampled=sum(review.selection == "sample" for review in reviews),
         model=model.name,
         prior=prior,
-        points=points,
+        point=f"{point.name} (probability {point.threshold:.2g} or more)" if point else "a threshold of your own",
         data=_markup(_json(data)),
         style=_markup(style),
         script=_markup(script),

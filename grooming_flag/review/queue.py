@@ -70,7 +70,7 @@ class Queue:
         Those of flagged threads by their highest probability; those of sampled threads anywhere between them.
     n_flagged, n_unflagged : int
         Threads in the score file.
-    operating_points : sequence of str or None
+    operating_point : str or None
         At which threads were flagged; None for a bare threshold.
     authors : {"global", "thread"}
         Whether author ids were taken for persons, and threads merged by suspect.
@@ -79,7 +79,7 @@ class Queue:
     cases: Sequence[Case]
     n_flagged: int
     n_unflagged: int
-    operating_points: Sequence[str | None]
+    operating_point: str | None
     authors: Authors
 
     @property
@@ -108,7 +108,7 @@ class _Rows:
     n_flagged: int = 0
     n_unflagged: int = 0
     of_suspect: Counter[str | None] = field(default_factory=Counter)
-    operating_points: set[str | None] = field(default_factory=set)
+    operating_point: str | None = None
 
 
 def build_queue(
@@ -159,7 +159,7 @@ def build_queue(
     ... ]
     >>> queue = build_queue(rows, threads, model, capacity=2)
     >>> [review.thread_id for review in queue.reviews]
-    ['bus-stop-chat', 'skatepark-videos']
+    ['skatepark-videos', 'block-server-friend']
     """
     chosen = _choose(rows, capacity, n_sampled, seed)
     wanted = {row.thread_id: row for row in [*chosen.flagged, *chosen.sampled]}
@@ -201,7 +201,7 @@ def build_queue(
         cases=[Case(group, _n_more(group, chosen, kind)) for group in groups],
         n_flagged=chosen.n_flagged,
         n_unflagged=chosen.n_unflagged,
-        operating_points=sorted(chosen.operating_points, key=str),
+        operating_point=chosen.operating_point,
         authors=kind,
     )
 
@@ -210,10 +210,10 @@ def _choose(rows: Iterable[FlagRow], capacity: int | None, n_sampled: int, seed:
     chosen = _Rows()
     drawn: list[tuple[int, int, FlagRow]] = []  # a heap, whose first is the highest draw
     for row in rows:
+        chosen.operating_point = row.operating_point  # all rows of a run have the same
         if row.flagged:
             chosen.flagged.append(row)
             chosen.of_suspect[row.suspect] += 1
-            chosen.operating_points.add(row.operating_point)
             continue
         chosen.n_unflagged += 1
         if n_sampled:
