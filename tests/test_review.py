@@ -27,9 +27,9 @@ from cli import run
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grooming_flag import DataError, Message, MissingExtraError, Model, Thread, save_model
+from grooming_flag import Assessment, DataError, Message, MissingExtraError, Model, Thread, save_model
 from grooming_flag.evaluation.early import replay
-from grooming_flag.io.scores import FlagRow, encode_row, read_flags, score_writer
+from grooming_flag.io.scores import FlagRow, read_flags, score_writer
 from grooming_flag.review import Queue, build_queue, render_page
 from grooming_flag.review.content import N_AGAINST, N_FOR, content_of, trend_of
 from grooming_flag.segments import SegmentRule
@@ -38,12 +38,8 @@ MODEL = model_of_words(dict.fromkeys(PATTERN, 3000))
 HOSTILE = "</script><!--<script>\"'&amp;{{7*7}}{% raw %}\u2028\x00\u202eab\ud800"
 
 
-def rows_of(threads: list[Thread], model: Model = MODEL, at: float = 0.3) -> list[FlagRow]:
-    """Return the rows that a score file of these threads has."""
-    return [
-        FlagRow(a.thread_id, a.score, a.flagged, a.probability, a.operating_point, a.suspect)
-        for a in model.assess_many(threads, at=at)
-    ]
+def rows_of(threads: list[Thread], model: Model = MODEL, at: float = 0.3) -> list[Assessment]:
+    return list(model.assess_many(threads, at=at))
 
 
 def queue_of(threads: list[Thread], at: float = 0.3, **settings: Any) -> Queue:
@@ -195,7 +191,7 @@ def test_scores_that_are_not_those_of_model_and_text_are_refused_without_text(ch
     elif changed == "prior":
         model = MODEL.with_prior(0.01)
     else:
-        rows = [FlagRow(row.thread_id, row.score, row.flagged) for row in rows]
+        rows = [replace(row, probability=None) for row in rows]
     error = error_of(lambda: build_queue(rows, threads, model), DataError)
     assert "scored by another model or text changed" in str(error)
     assert "thread t8" in str(error) or changed != "text"
@@ -217,21 +213,17 @@ def test_an_empty_queue_is_a_queue() -> None:
 # --- score files -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["scores.jsonl", "scores.jsonl.gz", "scores.parquet"])
+@pytest.mark.parametrize("name", ["scores.jsonl", "scores.parquet"])
 def test_flags_are_read_as_they_were_written(tmp_path: Path, name: str) -> None:
     if name.endswith(".parquet"):
         pytest.importorskip("pyarrow")
     threads = [*labelled_threads(9), thread("tea", thread_id="short")]
-    if name.endswith(".gz"):
-        import gzip
-
-        raw = b"".join(encode_row(a) for a in MODEL.assess_many(threads, at=0.3))
-        (tmp_path / name).write_bytes(gzip.compress(raw))
-    else:
-        with score_writer(tmp_path / name) as write:
-            for assessment in MODEL.assess_many(threads, at=0.3):
-                write(assessment)
-    assert list(read_flags(tmp_path / name)) == rows_of(threads)
+    with score_writer(tmp_path / name) as write:
+        for row in rows_of(threads):
+            write(row)
+    found = list(read_flags(tmp_path / name))
+    assert found == [FlagRow(**{f: getattr(row, f) for f in FlagRow.__struct_fields__}) for row in rows_of(threads)]
+    assert ids(build_queue(found, threads, MODEL)) == ids(queue_of(threads))
 
 
 @pytest.mark.parametrize("row", [{"thread_id": "t"}, {"thread_id": "t", "score": 1.0}, {"score": 1.0, "flagged": True}])
@@ -312,9 +304,7 @@ def data_of(page: str) -> dict[str, Any]:
 def test_hostile_text_and_ids_stay_data() -> None:
     found = Thread(HOSTILE, [Message(HOSTILE, f"{HOSTILE} {' '.join(PATTERN)}", message_id=HOSTILE)])
     written = HOSTILE.replace("\ud800", "?")
-    row = replace_id(rows_of([found], at=0.0)[0], written)
-    queue = build_queue([row], [found], MODEL)
-    page = render_page(queue, MODEL)
+    page = render_page(queue_of([found], at=0.0), MODEL)
     page.encode()  # nothing is left that no file takes
     assert page.count("<script") == page.count("</script") == 2
     assert "<!--" not in page
@@ -324,10 +314,6 @@ def test_hostile_text_and_ids_stay_data() -> None:
     assert shown["messages"][0]["author"] == HOSTILE
     assert shown["messages"][0]["text"].startswith(HOSTILE)
     assert shown["messages"][0]["by_suspect"]
-
-
-def replace_id(row: FlagRow, written: str) -> FlagRow:
-    return FlagRow(written, row.score, row.flagged, row.probability, row.operating_point, written)
 
 
 @given(st.text(max_size=40), st.text(max_size=9))
@@ -341,10 +327,7 @@ def test_any_text_comes_out_of_the_page_as_it_went_in(text: str, author: str) ->
 def test_the_page_states_reviews_prior_and_operating_point() -> None:
     threads = labelled_threads(40)
     model = MODEL.replace(calibration=MODEL.calibration.with_prior(0.01))
-    rows = [
-        FlagRow(a.thread_id, a.score, a.flagged, a.probability, a.operating_point, a.suspect)
-        for a in model.assess_many(threads, at="sensitive")
-    ]
+    rows = model.assess_many(threads, at="sensitive")
     queue = build_queue(rows, threads, model, capacity=3, n_sampled=2, authors="thread")
     text = " ".join(re.sub("<[^>]+>", "", render_page(queue, model)).split())
     assert (

@@ -13,7 +13,6 @@ import pytest
 from builders import CANARY, PATTERN, labelled_threads, model_of_words
 
 from grooming_flag import Message, Thread
-from grooming_flag.io.scores import FlagRow
 from grooming_flag.io.verdicts import REASONS, Verdict, read_verdicts
 from grooming_flag.review import Queue, build_queue, render_page
 
@@ -35,15 +34,7 @@ def threads_of(n: int) -> list[Thread]:
 
 
 def queue_of(threads: list[Thread], at: float = 0.3, **settings: Any) -> Queue:
-    rows = [
-        FlagRow(written(a.thread_id), a.score, a.flagged, a.probability, a.operating_point, written(a.suspect or ""))
-        for a in MODEL.assess_many(threads, at=at)
-    ]
-    return build_queue(rows, threads, MODEL, **settings)
-
-
-def written(identifier: str) -> str:
-    return identifier.encode("utf-8", "replace").decode()
+    return build_queue(MODEL.assess_many(threads, at=at), threads, MODEL, **settings)
 
 
 @pytest.fixture
@@ -343,6 +334,22 @@ def test_without_a_sample_nothing_is_hidden(open_page: Open) -> None:
     facts = open_page(queue).locator("#facts").inner_text()
     assert f"{queue.reviews[0].assessment.probability:.2f}\nif 1 in 10 threads shows the pattern" in facts
     assert "that this author drives it, given the pattern" in facts
+
+
+def test_an_empty_queue_says_so(open_page: Open) -> None:
+    tab = open_page(queue_of([Thread("t", [Message("a", "tea")])]))
+    assert tab.locator("h2#title").inner_text() == "Nothing to review"
+    assert not tab.locator("#verdict, #queue, .columns").first.is_visible()
+    press(tab, "c")
+    assert tab.locator("button:visible").count() == 0
+
+
+def test_a_verdict_leaves_the_focus_where_it_was(open_page: Open) -> None:
+    tab = open_page(queue_of(threads_of(20), authors="thread", capacity=2, n_sampled=1))
+    tab.locator(".message button").nth(2).focus()
+    row = tab.evaluate("document.activeElement.closest('.message').id")
+    press(tab, "c")
+    assert tab.evaluate("document.activeElement.closest('.message').id") == row
 
 
 # --- hostile text ------------------------------------------------------------------------------------------------

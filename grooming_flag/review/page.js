@@ -76,7 +76,14 @@ const review = () => reviews[at];
 
 function go(place) {
   at = place;
-  view = { isShown: false, others: new Set(), isWhole: !review().evidence.length, more: new Set(), full: new Set() };
+  view = {
+    isShown: false, // all text, but that of the others
+    others: new Set(),
+    isWhole: !review().evidence.length,
+    more: new Set(), // places shown beside the evidence
+    full: new Set(), // places of long messages shown whole
+    strongest: review().messages.reduce((most, message) => Math.max(most, Math.abs(message.contribution ?? 0)), 1e-9),
+  };
   draw();
 }
 
@@ -148,15 +155,11 @@ function drawFacts() {
 /** How much a message contributes: in log-odds, or while that is hidden as a share of the strongest one. */
 function amount(contribution) {
   if (!isBlind()) return signed(contribution, 2);
-  return `${signed((100 * contribution) / strongest(), 0)} %`;
+  return `${signed((100 * contribution) / view.strongest, 0)} %`;
 }
 
-function strongest() {
-  return review().messages.reduce((most, message) => Math.max(most, Math.abs(message.contribution ?? 0)), 1e-9);
-}
-
-function level(contribution, most) {
-  return Math.sign(contribution) * Math.ceil((LEVELS * Math.abs(contribution)) / most - 0.25);
+function level(contribution) {
+  return Math.sign(contribution) * Math.ceil((LEVELS * Math.abs(contribution)) / view.strongest - 0.25);
 }
 
 const isOpen = (place) => view.isShown !== view.others.has(place);
@@ -172,12 +175,11 @@ function shownPlaces() {
 }
 
 function drawMessages() {
-  const most = strongest();
   const rows = [];
   let next = 0;
   for (const place of [...shownPlaces(), review().messages.length]) {
     if (place > next) rows.push(gap(next, place));
-    if (place < review().messages.length) rows.push(messageRow(place, most));
+    if (place < review().messages.length) rows.push(messageRow(place));
     next = place + 1;
   }
   $("messages").replaceChildren(...rows);
@@ -196,10 +198,10 @@ function gap(start, stop) {
   return h("li", { class: "gap" }, button);
 }
 
-function messageRow(place, most = strongest()) {
+function messageRow(place) {
   const message = review().messages[place];
   const scored = message.contribution !== null;
-  const shade = scored ? level(message.contribution, most) : 0;
+  const shade = scored ? level(message.contribution) : 0;
   const kind = review().evidence.includes(place) ? "for" : review().against.includes(place) ? "against" : "";
   const who = h("div", { class: "who" },
     h("span", { class: "number" }, String(place + 1)), h("span", { class: "author" }, name(message.author)), " ",
@@ -354,9 +356,9 @@ function put(verdict) {
 function giveVerdict(verdict) {
   if (given.get(at)?.verdict === verdict) return;
   put({ verdict, reasons: [], reviewed_at: Date.now() / 1000 });
-  const focused = document.activeElement?.id;
+  const row = document.activeElement.closest(".message")?.id;
   draw();
-  if (focused) $(focused)?.focus({ preventScroll: true });
+  if (row) $(row).querySelector("button").focus();
   const left = reviews.length - given.size;
   say(`${verdict}. ${left ? `${count(left, "thread")} left.` : "All reviewed: save the verdicts."}`);
 }
@@ -442,7 +444,7 @@ const ACTS = {
 };
 const BUTTONS = { next: "j", previous: "k", onward: "n", reveal: "r", whole: "w", undo: "z", save: "s", "open-keys": "?" };
 
-document.addEventListener("keydown", (event) => {
+function onKey(event) {
   const isOurs = $("shortcuts").checked && !$("keys").open && !event.isComposing;
   if (!isOurs || event.ctrlKey || event.metaKey || event.altKey) return;
   const key = event.key.toLowerCase();
@@ -450,12 +452,14 @@ document.addEventListener("keydown", (event) => {
   if (!act || (event.repeat && !"jk".includes(key))) return;
   event.preventDefault();
   act();
-});
+}
+
 window.addEventListener("beforeunload", (event) => {
   if (unsaved) event.preventDefault();
 });
 
 if (reviews.length) {
+  document.addEventListener("keydown", onKey);
   for (const [id, key] of Object.entries(BUTTONS)) $(id).addEventListener("click", ACTS[key]);
   for (const button of document.querySelectorAll("[data-verdict]")) {
     button.addEventListener("click", () => giveVerdict(button.dataset.verdict));

@@ -56,9 +56,9 @@ def render_page(queue: Queue, model: Model) -> str:
         model=model.name,
         prior=prior,
         point=f"{point.name} (probability {point.threshold:.2g} or more)" if point else "a threshold of your own",
-        data=_markup(_json(data)),
-        style=_markup(style),
-        script=_markup(script),
+        data=_json(data),
+        style=style,
+        script=script,
         style_hash=_hash(style),
         script_hash=_hash(script),
     )
@@ -76,9 +76,3 @@ def _hash(content: str) -> str:
 def _json(data: Any) -> str:
     """Return JSON in ASCII that may stand between script tags, whatever texts are in it."""
     return json.dumps(data, allow_nan=False, separators=(",", ":")).translate(NOT_IN_SCRIPTS)
-
-
-def _markup(text: str) -> Any:
-    from markupsafe import Markup  # comes with Jinja2
-
-    return Markup(text)  # noqa: S704

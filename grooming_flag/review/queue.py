@@ -17,6 +17,8 @@ from grooming_flag.io.scores import FlagRow
 from grooming_flag.model import Model
 from grooming_flag.records import Assessment, Thread
 
+Row = FlagRow | Assessment
+
 
 @dataclass(frozen=True, slots=True)
 class Review:
@@ -101,10 +103,10 @@ class Queue:
 
 @dataclass(slots=True)
 class _Rows:
-    """The rows of a score file that matter, and counts of the others."""
+    """The rows that matter, and counts of the others."""
 
-    flagged: list[FlagRow] = field(default_factory=list)
-    sampled: list[FlagRow] = field(default_factory=list)
+    flagged: list[Row] = field(default_factory=list)
+    sampled: list[Row] = field(default_factory=list)
     n_flagged: int = 0
     n_unflagged: int = 0
     of_suspect: Counter[str | None] = field(default_factory=Counter)
@@ -112,7 +114,7 @@ class _Rows:
 
 
 def build_queue(
-    rows: Iterable[FlagRow],
+    rows: Iterable[Row],
     threads: Iterable[Thread],
     model: Model,
     *,
@@ -128,8 +130,8 @@ def build_queue(
 
     Parameters
     ----------
-    rows : iterable of FlagRow
-        A score file, as `grooming_flag.io.scores.read_flags` gives it; read first, and once.
+    rows : iterable of FlagRow or Assessment
+        Those of a score file, as `grooming_flag.io.scores.read_flags` gives them, or of a model. Read first, and once.
     threads : iterable of Thread
         The threads that were scored; read once, and only those that are reviewed are kept.
     model : Model
@@ -151,18 +153,13 @@ def build_queue(
     Examples
     --------
     >>> import grooming_flag as gf
-    >>> from grooming_flag.io.scores import FlagRow
     >>> model, threads = gf.load_model(), list(gf.read_threads("examples/threads.jsonl"))
-    >>> rows = [
-    ...     FlagRow(a.thread_id, a.score, a.flagged, a.probability, a.operating_point, a.suspect)
-    ...     for a in model.assess_many(threads, at="sensitive")
-    ... ]
-    >>> queue = build_queue(rows, threads, model, capacity=2)
+    >>> queue = build_queue(model.assess_many(threads, at="sensitive"), threads, model, capacity=2)
     >>> [review.thread_id for review in queue.reviews]
     ['skatepark-videos', 'block-server-friend']
     """
     chosen = _choose(rows, capacity, n_sampled, seed)
-    wanted = {row.thread_id: row for row in [*chosen.flagged, *chosen.sampled]}
+    wanted = {_as_written(row.thread_id): row for row in [*chosen.flagged, *chosen.sampled]}
     found: dict[str, Thread] = {}
 
     def keep_wanted() -> Iterator[Thread]:
@@ -186,10 +183,10 @@ def build_queue(
     for thread_id, row in wanted.items():
         _check_same(row, assessments[thread_id], model.name)
 
-    def review(row: FlagRow, selection: Literal["flagged", "sample"]) -> Review:
+    def review(row: Row, selection: Literal["flagged", "sample"]) -> Review:
         share = 1.0 if selection == "flagged" else len(chosen.sampled) / chosen.n_unflagged
-        thread_id = row.thread_id
-        return Review(thread_id, row.suspect, found[thread_id], assessments[thread_id], selection, share)
+        thread_id, suspect = _as_written(row.thread_id), None if row.suspect is None else _as_written(row.suspect)
+        return Review(thread_id, suspect, found[thread_id], assessments[thread_id], selection, share)
 
     merged: dict[tuple[str, str], list[Review]] = {}
     for row in chosen.flagged:
@@ -206,9 +203,9 @@ def build_queue(
     )
 
 
-def _choose(rows: Iterable[FlagRow], capacity: int | None, n_sampled: int, seed: int) -> _Rows:
+def _choose(rows: Iterable[Row], capacity: int | None, n_sampled: int, seed: int) -> _Rows:
     chosen = _Rows()
-    drawn: list[tuple[int, int, FlagRow]] = []  # a heap, whose first is the highest draw
+    drawn: list[tuple[int, int, Row]] = []  # a heap, whose first is the highest draw
     for row in rows:
         chosen.operating_point = row.operating_point  # all rows of a run have the same
         if row.flagged:
@@ -234,7 +231,7 @@ def _choose(rows: Iterable[FlagRow], capacity: int | None, n_sampled: int, seed:
 
 
 def _draw(thread_id: str, seed: int) -> int:
-    return int.from_bytes(blake2b(f"{seed} {thread_id}".encode(), digest_size=16).digest())
+    return int.from_bytes(blake2b(f"{seed} {_as_written(thread_id)}".encode(), digest_size=16).digest())
 
 
 def _as_written(identifier: str) -> str:
@@ -242,7 +239,7 @@ def _as_written(identifier: str) -> str:
     return identifier.encode("utf-8", "replace").decode()
 
 
-def _check_same(row: FlagRow, assessment: Assessment, model: str) -> None:
+def _check_same(row: Row, assessment: Assessment, model: str) -> None:
     same = row.score == assessment.score and (row.probability is None) == (assessment.probability is None)
     if not same or not isclose(row.probability or 0.0, assessment.probability or 0.0, rel_tol=1e-9):
         raise DataError(
