@@ -15,6 +15,7 @@ from grooming_flag.model import Model
 from grooming_flag.review.content import content_of
 from grooming_flag.review.queue import Queue
 
+SCRIPTS = ("text.js", "thread.js", "page.js")
 NOT_IN_SCRIPTS = str.maketrans({character: f"\\u{ord(character):04x}" for character in "<>&"})
 """What could end the element that data stand in, as JSON may write it too."""
 
@@ -34,7 +35,7 @@ def render_page(queue: Queue, model: Model) -> str:
         If Jinja2 is not installed.
     """
     template = page_template("page.html.j2", __package__)
-    style, script = _file("page.css"), _file("page.js")
+    style, script = _file("page.css"), "".join(map(_file, SCRIPTS))
     point = model.operating_points.get(queue.operating_point or "")
     prior = one_in(model.calibration.prior)
     data = {

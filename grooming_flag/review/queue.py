@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -109,7 +109,7 @@ class _Rows:
     sampled: list[Row] = field(default_factory=list)
     n_flagged: int = 0
     n_unflagged: int = 0
-    of_suspect: Counter[str | None] = field(default_factory=Counter)
+    of_suspect: Counter[str] = field(default_factory=Counter)
     operating_point: str | None = None
 
 
@@ -159,33 +159,13 @@ def build_queue(
     ['skatepark-videos', 'block-server-friend']
     """
     chosen = _choose(rows, capacity, n_sampled, seed)
-    wanted = {_as_written(row.thread_id): row for row in [*chosen.flagged, *chosen.sampled]}
-    found: dict[str, Thread] = {}
-
-    def keep_wanted() -> Iterator[Thread]:
-        for thread in threads:
-            thread_id = _as_written(thread.thread_id)
-            if thread_id in wanted:
-                found[thread_id] = thread
-            yield thread
-
-    kind = authors_are(keep_wanted())
-    if authors != "auto":
-        kind = authors
-    missing = [thread_id for thread_id in wanted if thread_id not in found]
-    if missing:
-        others = f" (and {len(missing) - 1} more)" if missing[1:] else ""
-        raise DataError(
-            f"thread {missing[0]}{others} has a score and is not among the threads; give those of the scores"
-        )
-    assessed = model.assess_many((found[thread_id] for thread_id in wanted), at=1.0)
-    assessments = dict(zip(wanted, assessed, strict=True))
-    for thread_id, row in wanted.items():
-        _check_same(row, assessments[thread_id], model.name)
+    found, kind = _find(threads, [_as_written(row.thread_id) for row in [*chosen.flagged, *chosen.sampled]], authors)
+    assessments = dict(zip(found, model.assess_many(found.values(), at=1.0), strict=True))
 
     def review(row: Row, selection: Literal["flagged", "sample"]) -> Review:
         share = 1.0 if selection == "flagged" else len(chosen.sampled) / chosen.n_unflagged
         thread_id, suspect = _as_written(row.thread_id), None if row.suspect is None else _as_written(row.suspect)
+        _check_same(row, assessments[thread_id], model.name)
         return Review(thread_id, suspect, found[thread_id], assessments[thread_id], selection, share)
 
     merged: dict[tuple[str, str], list[Review]] = {}
@@ -210,7 +190,7 @@ def _choose(rows: Iterable[Row], capacity: int | None, n_sampled: int, seed: int
         chosen.operating_point = row.operating_point  # all rows of a run have the same
         if row.flagged:
             chosen.flagged.append(row)
-            chosen.of_suspect[row.suspect] += 1
+            chosen.of_suspect[_as_written(row.suspect or "")] += 1
             continue
         chosen.n_unflagged += 1
         if n_sampled:
@@ -220,18 +200,37 @@ def _choose(rows: Iterable[Row], capacity: int | None, n_sampled: int, seed: int
             else:
                 heappushpop(drawn, place)
     chosen.n_flagged = len(chosen.flagged)
-    chosen.sampled = [row for _, _, row in sorted(drawn, reverse=True)]
     chosen.flagged = sorted(chosen.flagged, key=lambda row: (-(row.probability or 0.0), row.thread_id))[:capacity]
-    ((twice, times),) = Counter(row.thread_id for row in [*chosen.flagged, *chosen.sampled]).most_common(1) or [("", 0)]
-    if times > 1:
-        raise DataError(
-            f"thread {twice} has several scores; give one score file of one run, without prefixes of threads"
-        )
+    chosen.sampled = [row for _, _, row in sorted(drawn, reverse=True)]
     return chosen
 
 
 def _draw(thread_id: str, seed: int) -> int:
     return int.from_bytes(blake2b(f"{seed} {_as_written(thread_id)}".encode(), digest_size=16).digest())
+
+
+def _find(
+    threads: Iterable[Thread], thread_ids: Sequence[str], authors: AuthorIds
+) -> tuple[dict[str, Thread], Authors]:
+    """Return the threads of these ids, by id, and what author ids are in all threads."""
+    wanted, found = set(thread_ids), dict[str, Thread]()
+
+    def keep_wanted() -> Iterator[Thread]:
+        for thread in threads:
+            thread_id = _as_written(thread.thread_id)
+            if thread_id in wanted:
+                found[thread_id] = thread
+            yield thread
+
+    passing = keep_wanted()
+    kind = authors_are(passing) if authors == "auto" else authors
+    deque(passing, maxlen=0)  # to the end
+    for thread_id, times in Counter(thread_ids).items():
+        if thread_id not in found:
+            raise DataError(f"thread {thread_id} has a score and is not among the threads; give those of the scores")
+        if times > 1:
+            raise DataError(f"thread {thread_id} has several scores; give the score file of one run")
+    return found, kind
 
 
 def _as_written(identifier: str) -> str:
@@ -258,6 +257,7 @@ def _dealt(flagged: Sequence[list[Review]], sampled: Sequence[list[Review]], see
 
 
 def _n_more(reviews: Sequence[Review], chosen: _Rows, kind: Authors) -> int:
-    if kind == "thread":
+    suspect = reviews[0].suspect
+    if kind == "thread" or suspect is None:
         return 0
-    return chosen.of_suspect[reviews[0].suspect] - sum(review.selection == "flagged" for review in reviews)
+    return chosen.of_suspect[suspect] - sum(review.selection == "flagged" for review in reviews)
