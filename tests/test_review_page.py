@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from builders import CANARY, PATTERN, labelled_threads, model_of_words
 
-from grooming_flag import Message, Thread
+from grooming_flag import Message, Model, Thread
 from grooming_flag.io.verdicts import REASONS, Verdict, read_verdicts
 from grooming_flag.review import Queue, build_queue, render_page
 
@@ -45,8 +45,8 @@ def open_page(browser: Any, tmp_path: Path) -> Iterator[Open]:
     contexts = []
     path = tmp_path / "page.html"
 
-    def open_queue(queue: Queue, width: int = 1280, scheme: str = "light") -> Any:
-        path.write_bytes(render_page(queue, MODEL).encode())
+    def open_queue(queue: Queue, width: int = 1280, scheme: str = "light", model: Model = MODEL) -> Any:
+        path.write_bytes(render_page(queue, model).encode())
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
         contexts.append(context)
         tab = context.new_page()
@@ -286,6 +286,14 @@ def test_no_evidence_is_said_to_be_none(open_page: Open) -> None:
     tab = open_page(queue_of([Thread("t", [Message("a", "clockwork")])], at=0.0))
     assert tab.locator("#against").inner_text() == "None: no message speaks against the pattern."
     assert tab.locator("#tactics").inner_text() == "No message shows one by itself."
+
+
+def test_a_probability_next_to_0_or_1_is_not_rounded_to_it(open_page: Open) -> None:
+    sure = MODEL.with_prior(1.0 - 1e-7)
+    found = Thread("t", [Message("a", word) for word in PATTERN])
+    for model, shown in ((sure, "above 0.9999"), (MODEL.with_prior(1e-7), "below 0.0001")):
+        queue = build_queue(model.assess_many([found], at=0.0), [found], model)
+        assert f"Probability\n{shown}\n" in open_page(queue, model=model).locator("#facts").inner_text()
 
 
 def test_the_trend_is_drawn_and_told(open_page: Open) -> None:

@@ -38,7 +38,12 @@ function name(text) {
 }
 
 const count = (n, one) => `${n.toLocaleString("en")} ${one}${n === 1 ? "" : "s"}`;
-const probability = (p) => p.toFixed(p < 0.01 || p > 0.99 ? 4 : 2);
+
+function probability(p) {
+  if (p < 0.0001) return "below 0.0001";
+  if (p > 0.9999) return "above 0.9999";
+  return p.toFixed(p < 0.01 || p > 0.99 ? 4 : 2);
+}
 
 function signed(value, digits) {
   const size = Math.abs(value).toFixed(digits);
