@@ -495,7 +495,9 @@ FOCUSED = """() => {
   const all = [...document.querySelectorAll("a, button, summary, input")];
   const top = document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2);
   const isSeen = box.top >= 0 && box.bottom <= innerHeight && (one.contains(top) || top?.contains(one));
-  return [all.indexOf(one), isSeen, parseFloat(style.outlineWidth) >= 2 && style.outlineStyle !== "none"];
+  const width = parseFloat(style.outlineWidth), reach = parseFloat(style.outlineOffset) + width;
+  const isOutlined = width >= 2 && style.outlineStyle !== "none" && (!one.closest(".message") || reach <= 0); // or clipped
+  return [all.indexOf(one), isSeen, isOutlined];
 }"""
 MOVING = """[...document.querySelectorAll("*")].map(one => getComputedStyle(one)).filter(style =>
   style.transitionDuration !== "0s" || style.animationName !== "none" || style.scrollBehavior !== "auto").length"""
