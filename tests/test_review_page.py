@@ -496,7 +496,8 @@ FOCUSED = """() => {
   const top = document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2);
   const isSeen = box.top >= 0 && box.bottom <= innerHeight && (one.contains(top) || top?.contains(one));
   const width = parseFloat(style.outlineWidth), reach = parseFloat(style.outlineOffset) + width;
-  const isOutlined = width >= 2 && style.outlineStyle !== "none" && (!one.closest(".message") || reach <= 0); // or clipped
+  const isClipped = one.closest(".message") && reach > 0;
+  const isOutlined = width >= 2 && style.outlineStyle !== "none" && !isClipped;
   return [all.indexOf(one), isSeen, isOutlined];
 }"""
 MOVING = """[...document.querySelectorAll("*")].map(one => getComputedStyle(one)).filter(style =>
