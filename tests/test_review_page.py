@@ -157,6 +157,8 @@ def test_another_verdict_drops_the_reasons_of_the_first_and_a_reason_can_be_take
 ) -> None:
     tab = open_page(queue_of(threads_of(20), authors="thread", capacity=2))
     press(tab, "c1d12" + "1")
+    pressed = [button.get_attribute("aria-pressed") for button in tab.locator("#reasons button").all()]
+    assert pressed == ["false", "true", *["false"] * 6]
     assert [(one.verdict, one.reasons) for one in saved(tab, tmp_path)] == [("dismissed", ("peers",))]
     press(tab, "j5")  # no verdict yet, so no reason either
     assert len(saved(tab, tmp_path)) == 1
