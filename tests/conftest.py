@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache
-from importlib import util
+from importlib import import_module, util
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from builders import bundled, small_model
@@ -72,6 +75,20 @@ def backend(request: pytest.FixtureRequest) -> Iterator[str]:
         yield request.param
         for model in (small_model, bundled):
             model.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Return a Chromium without windows, in which tests open pages of their own."""
+    chromium = shutil.which("chromium")
+    if chromium is None or util.find_spec("playwright") is None:
+        absent = pytest.fail if os.environ.get("GROOMING_FLAG_REQUIRE_BROWSER") else pytest.skip
+        absent("a browser test needs Playwright and Chromium (apt-get install chromium; pip install playwright)")
+    playwright = import_module("playwright.sync_api")
+    with playwright.sync_playwright() as run:
+        launched = run.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield launched
+        launched.close()
 
 
 @pytest.fixture(scope="module")

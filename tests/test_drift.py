@@ -29,7 +29,7 @@ from grooming_flag.evaluation.changes import (
 )
 from grooming_flag.evaluation.drift import QUANTITIES, Answers, Period, drift, read_answers, unknown_shares
 from grooming_flag.evaluation.metrics import clopper_pearson
-from grooming_flag.io.scores import Scored, score_writer
+from grooming_flag.io.scores import FlagRow, score_writer
 from grooming_flag.io.verdicts import Verdict
 
 COUNTS = st.lists(st.integers(0, 500), min_size=2, max_size=12)
@@ -453,7 +453,7 @@ def test_wrong_usage_is_told_before_anything_is_read(options: tuple[str, str]) -
 def test_scores_are_counted_in_steps_and_not_at_all_where_the_model_abstains() -> None:
     answers = Answers("m", None)
     for score, abstains in ((0.004, False), (0.006, False), (-0.001, False), (5.0, True)):
-        answers.add(Scored(score, False, abstains, None, "m"))
+        answers.add(FlagRow("t", score, False, abstains, "m"))
     assert (answers.n, answers.n_abstained, dict(answers.scores)) == (4, 1, {0: 2, -1: 1})
     assert answers.median_score == 0.0
 

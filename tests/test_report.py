@@ -6,17 +6,12 @@ import copy
 import hashlib
 import html
 import json
-import os
 import re
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from html.parser import HTMLParser
-from importlib import import_module
-from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -353,19 +348,6 @@ def test_long_and_hostile_names_neither_widen_the_summary_nor_steer_a_terminal(m
 
 
 # --- in a browser ------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    chromium = shutil.which("chromium")
-    if chromium is None or find_spec("playwright") is None:
-        absent = pytest.fail if os.environ.get("GROOMING_FLAG_REQUIRE_BROWSER") else pytest.skip
-        absent("a browser test needs Playwright and Chromium (apt-get install chromium; pip install playwright)")
-    playwright = import_module("playwright.sync_api")
-    with playwright.sync_playwright() as run:
-        launched = run.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield launched
-        launched.close()
 
 
 OVERLAPS = """() => {

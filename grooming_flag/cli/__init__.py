@@ -17,6 +17,7 @@ from grooming_flag.cli.monitor import monitor
 from grooming_flag.cli.options import GreedyLists
 from grooming_flag.cli.pan12 import pan12
 from grooming_flag.cli.policy import policy
+from grooming_flag.cli.review import review
 from grooming_flag.cli.score import score
 from grooming_flag.cli.split import split
 from grooming_flag.cli.train import train
@@ -34,6 +35,7 @@ for command in (
     score,
     explain,
     watch,
+    review,
     evaluate,
     train,
     tune,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,8 +9,16 @@ import msgspec
 import typer
 
 from grooming_flag.artifact import load_model
-from grooming_flag.cli.options import AuthorIds, ModelFolder, check_files, chosen_point, err, progress_bar
-from grooming_flag.errors import DataError, MissingExtraError
+from grooming_flag.cli.options import (
+    AuthorIds,
+    ModelFolder,
+    check_files,
+    check_packages,
+    chosen_point,
+    err,
+    progress_bar,
+)
+from grooming_flag.errors import DataError
 from grooming_flag.io.scores import read_scores
 from grooming_flag.io.streams import whole_file
 from grooming_flag.io.threads import read_sources
@@ -40,9 +47,7 @@ def evaluate(
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes; by default one a core.")] = None,
 ) -> None:
     """Measure detection, calibration, earliness, robustness and shortcuts, each number with its interval."""
-    missing = [name for name in ("jinja2", "matplotlib", "py3langid") if find_spec(name) is None]
-    if missing:
-        raise MissingExtraError(f"evaluate needs {', '.join(missing)}; pip install 'grooming-flag[report]'")
+    check_packages("evaluate", "jinja2", "matplotlib", "py3langid")
     if scores is not None and at is not None:
         raise typer.BadParameter("scores have no operating points; use --threshold", param_hint="--at")
     chosen = chosen_point(at, threshold)

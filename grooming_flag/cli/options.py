@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from typer.core import TyperCommand
 
 from grooming_flag.artifact import load_model
-from grooming_flag.errors import PolicyError
+from grooming_flag.errors import MissingExtraError, PolicyError
 from grooming_flag.model import Model
 from grooming_flag.policy import Policy, read_policy
 
@@ -59,6 +60,13 @@ def shadow_models(policy: Policy, path: Path) -> dict[str, Model]:
 
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 9999)  # else cells are cut
+
+
+def check_packages(command: str, *packages: str) -> None:
+    """Raise an error that says what to install if packages of the extra `report` are not, before any work is done."""
+    missing = [name for name in packages if find_spec(name) is None]
+    if missing:
+        raise MissingExtraError(f"{command} needs {', '.join(missing)}; pip install 'grooming-flag[report]'")
 
 
 def check_files(paths: Iterable[Path]) -> None:

@@ -32,7 +32,7 @@ from grooming_flag.evaluation.changes import (
 from grooming_flag.evaluation.figures import as_number
 from grooming_flag.evaluation.metrics import clopper_pearson
 from grooming_flag.evaluation.verdicts import check_model, confirm_rate, mean_probability
-from grooming_flag.io.scores import Scored, read_scored
+from grooming_flag.io.scores import FlagRow, read_flags
 from grooming_flag.io.shards import MANIFEST
 from grooming_flag.io.streams import input_files
 from grooming_flag.io.threads import read_threads
@@ -149,7 +149,7 @@ class Answers:
     n_abstained: int = 0
     scores: Counter[int] = field(default_factory=Counter)
 
-    def add(self, row: Scored) -> None:
+    def add(self, row: FlagRow) -> None:
         """Count a thread."""
         self.n += 1
         self.n_flagged += row.flagged
@@ -253,7 +253,7 @@ def read_answers(*inputs: str) -> Answers:
     for path in input_files(inputs):
         if os.path.basename(path) == MANIFEST:
             continue
-        for place, row in read_scored(path):
+        for place, row in read_flags(path):
             found = found or Answers(row.model, row.operating_point)
             if (row.model, row.operating_point) != (found.model, found.operating_point):
                 raise DataError(

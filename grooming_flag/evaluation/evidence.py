@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -19,11 +20,15 @@ Coded = Mapping[str, Sequence[bool]]
 """By thread id, which messages are marked."""
 
 
+def message_evidence(model: Model, thread: Thread) -> list[dict[str, Any]]:
+    """Return what each message contributes, strongest first, with its place in the thread as its id."""
+    numbered = [Message(m.author, m.text, m.sent_at, i) for i, m in enumerate(thread.messages)]
+    return evidence_rows(model.explain(replace(thread, messages=numbered)))
+
+
 def evidence_places(model: Model, thread: Thread) -> list[int]:
     """Return the places of the messages that speak for the pattern, strongest evidence first."""
-    numbered = [Message(m.author, m.text, m.sent_at, i) for i, m in enumerate(thread.messages)]
-    rows = evidence_rows(model.explain(replace(thread, messages=numbered)))
-    return [row["message_id"] for row in rows if row["contribution"] > 0.0]
+    return [row["message_id"] for row in message_evidence(model, thread) if row["contribution"] > 0.0]
 
 
 def with_evidence(model: Model, pool: Pool, answers: Answers, coded: Coded, at: str) -> Answers:

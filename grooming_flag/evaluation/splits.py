@@ -40,15 +40,18 @@ class Pair(NamedTuple):
     similarity: float
 
 
-def authors_are(threads: Sequence[Thread]) -> Authors:
+def authors_are(threads: Iterable[Thread]) -> Authors:
     """Tell whether author ids mean the same person in other threads: "global", or "thread" if they do not.
 
     If one id is in at least half of 20 or more threads, ids are taken to be given anew in each thread (a0, a1, ...).
     So are they, wrongly, where a bot or a clerk is in every thread; then state "global" and leave that author out.
     """
-    counts = Counter(author for thread in threads for author in {message.author for message in thread.messages})
+    n_threads, counts = 0, Counter[str]()
+    for thread in threads:
+        n_threads += 1
+        counts.update({message.author for message in thread.messages})
     highest = max(counts.values(), default=0)
-    return "thread" if len(threads) >= MIN_THREADS and 2 * highest >= len(threads) else "global"
+    return "thread" if n_threads >= MIN_THREADS and 2 * highest >= n_threads else "global"
 
 
 def author_kinds(sources: Iterable[Sequence[Thread]], authors: AuthorIds) -> list[Authors]:

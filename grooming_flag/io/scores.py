@@ -62,16 +62,6 @@ class ScoreRow(msgspec.Struct, frozen=True):
     evidence: tuple[Identifier, ...] = ()
 
 
-class Scored(msgspec.Struct, frozen=True):
-    """What a score file of this library says of a thread, without who it is about."""
-
-    score: float
-    flagged: bool
-    abstained: bool
-    operating_point: str | None
-    model: str
-
-
 @contextmanager
 def score_writer(path: str | os.PathLike[str]) -> Iterator[Callable[[Row], None]]:
     """Give a function that writes one row, or that of an assessment; the file takes its name when all are written.
@@ -168,23 +158,54 @@ def read_scores(path: str | os.PathLike[str]) -> Iterator[ScoreRow]:
         yield found
 
 
-def read_scored(path: str | os.PathLike[str]) -> Iterator[tuple[str, Scored]]:
-    """Yield where each row of a score file of this library is, and the row.
+class FlagRow(msgspec.Struct, frozen=True):
+    """What a score file of this library says of a thread, for reviews and for counting.
+
+    Attributes
+    ----------
+    thread_id : str
+    score : float
+        Log-odds, finite.
+    flagged, abstained : bool
+    model : str
+    probability : float or None
+        In 0..1; None where the model abstained.
+    operating_point : str or None
+        Name of the one that flags were set at; None for a bare threshold.
+    suspect : str or None
+    """
+
+    thread_id: str
+    score: float
+    flagged: bool
+    abstained: bool
+    model: str
+    probability: float | None = None
+    operating_point: str | None = None
+    suspect: str | None = None
+
+
+def read_flags(path: str | os.PathLike[str]) -> Iterator[tuple[str, FlagRow]]:
+    """Yield where each row of a score file that `grooming-flag score` wrote is, and the row.
+
+    Parameters
+    ----------
+    path : path
+        .parquet, else JSON lines, also as .gz or .zst.
 
     Raises
     ------
     DataError
-        If the file cannot be read, or a row is none that `grooming-flag score` writes.
+        If the file cannot be read, or a row is not one of such a file. The message names file and row.
     """
+    mend = "give what grooming-flag score wrote"
     for place, row in _raw_rows(path):
         try:
-            found = msgspec.convert(row, Scored)
+            found = msgspec.convert(row, FlagRow)
         except msgspec.ValidationError as error:
-            raise DataError(f"{path}, {place}: {error}; give scores that grooming-flag score wrote") from error
+            raise DataError(f"{path}, {place}: {error}; {mend}") from error
         if not math.isfinite(found.score):
-            raise DataError(
-                f"{path}, {place}: the score is {found.score!r}; give scores that grooming-flag score wrote"
-            )
+            raise DataError(f"{path}, {place}: the score is {found.score!r}; {mend}")
         yield place, found
 
 

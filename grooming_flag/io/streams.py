@@ -222,13 +222,15 @@ def _open(path: str | os.PathLike[str]) -> Iterator[tuple[IO[bytes], IO[bytes]]]
 
 
 @contextmanager
-def whole_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+def whole_file(path: str | os.PathLike[str], *, private: bool = False) -> Iterator[IO[bytes]]:
     """Open a file for writing beside its name; it takes the name when all went well, else it is deleted.
 
     Parameters
     ----------
     path : path
         ``-`` writes to standard output directly.
+    private : bool
+        Whether nobody else may read or write it, from its first byte on, whatever was there before.
     """
     if str(path) == "-":
         yield sys.stdout.buffer
@@ -239,20 +241,20 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         raise DataError(f"{path}: is a folder; to fill it with parts, end its name with a slash")
     is_special = target.exists() and not target.is_file()  # a pipe or a device
     try:
-        with target.open("wb") if is_special else _renamed_at_the_end(target) as out:
+        with target.open("wb") if is_special else _renamed_at_the_end(target, private) as out:
             yield out
     except OSError as error:  # the disk is full, say
         raise DataError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 @contextmanager
-def _renamed_at_the_end(target: Path) -> Iterator[IO[bytes]]:
+def _renamed_at_the_end(target: Path, private: bool) -> Iterator[IO[bytes]]:
     scratch = target.with_name(f".{target.name}.{os.urandom(4).hex()}.partial")
-    out = scratch.open("xb")
+    scratch.touch(0o600 if private else 0o666, exist_ok=False)
     try:
-        with out:
+        with scratch.open("wb") as out:
             yield out
-        if target.exists():
+        if target.exists() and not private:
             scratch.chmod(stat.S_IMODE(target.stat().st_mode))
         scratch.replace(target)
     except BaseException:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from grooming_flag.errors import MissingExtraError
 from grooming_flag.evaluation.report import plots
@@ -13,12 +13,27 @@ from grooming_flag.evaluation.report.plots import Plot
 from grooming_flag.evaluation.report.reading import Reading, counts, decimals, interval, number, one_in
 from grooming_flag.evaluation.report.tables import TABLES, numbers_of
 
+if TYPE_CHECKING:
+    import jinja2
+
 PLOTS: Mapping[str, Sequence[Callable[[Reading], Plot | None]]] = {
     "detection": (plots.recall_by_fpr, plots.precision_by_recall),
     "alerts": (plots.workload,),
     "calibration": (plots.reliability,),
     "early": (plots.by_message,),
 }
+
+
+def page_template(name: str, package: str) -> jinja2.Template:
+    """Return a template among the files of a package; what it is given is escaped, and must be all it asks for."""
+    try:
+        import jinja2
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("a page needs jinja2; pip install 'grooming-flag[report]'") from error
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(resources.files(package).joinpath(name).read_text(encoding="utf-8"))
 
 
 def render_html(metrics: Mapping[str, Any]) -> str:
@@ -34,16 +49,9 @@ def render_html(metrics: Mapping[str, Any]) -> str:
     MissingExtraError
         If Jinja2 or matplotlib is not installed.
     """
-    try:
-        import jinja2
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("a report needs jinja2; pip install 'grooming-flag[report]'") from error
+    page = page_template("report.html.j2", __package__)
+    page.globals.update(counts=counts, decimals=decimals, interval=interval, number=number)
     reading = Reading(metrics)
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.globals |= {"counts": counts, "decimals": decimals, "interval": interval, "number": number}
-    page = environment.from_string(resources.files(__package__).joinpath("report.html.j2").read_text(encoding="utf-8"))
     drawn = {name: [plot for plot in (draw(reading) for draw in draws) if plot] for name, draws in PLOTS.items()}
     return page.render(
         reading=reading,

@@ -1,0 +1,67 @@
+"""`grooming-flag review`: a page for the moderators of today's queue."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from grooming_flag.artifact import load_model
+from grooming_flag.cli.options import AuthorIds, ModelFolder, check_packages, err
+from grooming_flag.errors import DataError
+from grooming_flag.io.scores import read_flags
+from grooming_flag.io.streams import check_not_input, check_readable, whole_file
+from grooming_flag.io.threads import read_threads
+
+
+def review(
+    threads: Annotated[str, typer.Argument(metavar="THREADS", help="Threads, JSON lines (.gz, .zst); - is stdin.")],
+    scores: Annotated[Path, typer.Argument(metavar="SCORES", help="What grooming-flag score wrote for them.")],
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="Page (.html); it holds text, and only you may read it.")
+    ],
+    model: ModelFolder = None,
+    capacity: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Flagged threads to review, most probable first.")
+    ] = None,
+    sample_unflagged: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Add threads drawn at random from the others; all is then blind.")
+    ] = 0,
+    authors: AuthorIds = "auto",
+    seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same threads.")] = 0,
+) -> None:
+    """Write a page in which moderators look at flagged threads and say what they are. It acts on nobody."""
+    check_packages("review", "jinja2")
+    check_readable(threads)
+    check_not_input([output], [threads, scores, model])
+    from grooming_flag.review import build_queue, render_page
+
+    loaded = load_model(model)
+    bad: list[DataError] = []
+    with err.status("reading"):
+        try:
+            queue = build_queue(
+                (row for _, row in read_flags(scores)),
+                read_threads(threads, on_bad=bad.append),
+                loaded,
+                capacity=capacity,
+                n_sampled=sample_unflagged,
+                seed=seed,
+                authors=authors,
+            )
+        finally:
+            if bad:
+                err.print(f"lines left out: {len(bad):,}, the first: {bad[0]}", markup=False)
+        page = render_page(queue, loaded)
+    with whole_file(output, private=True) as file:
+        file.write(page.encode())
+    n_sampled = sum(one.selection == "sample" for one in queue.reviews)
+    n_flagged = len(queue.reviews) - n_sampled
+    cases = "one a thread" if queue.authors == "thread" else "one a suspect"
+    err.print(
+        f"{n_flagged:,} of {queue.n_flagged:,} flagged threads, of which about {queue.expected:.1f} will be confirmed, "
+        f"and {n_sampled:,} of {queue.n_unflagged:,} others\n"
+        f"{len(queue.cases):,} cases ({cases}) in {output}: keep it as confidential as the chats",
+        markup=False,
+    )
