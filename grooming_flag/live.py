@@ -87,7 +87,7 @@ class ThreadState:
         if model.extractor.n_features * (rule.max_messages + rule.min_messages + 1) > 1 << 32:
             raise ModelError(f"{model.name} has too many features, or too long segments, to watch a thread with")
         self.thread_id = thread_id
-        self._model = model
+        self.model = model
         self._point = point
         self._lock = threading.Lock()
         self._n_messages = 0
@@ -115,7 +115,7 @@ class ThreadState:
         message : Message
             Its `message_id` plays no part; a message that is delivered twice counts twice.
         """
-        found, n = self._model.scanner.find(message.text)
+        found, n = self.model.scanner.find(message.text)
         with self._lock:
             self._close_if_due(message.sent_at)
             author, run = message.author, self._open
@@ -123,10 +123,10 @@ class ThreadState:
                 self._authors.add(_hash(author))
             run.tally.add(run.number(author), found, n)
             self._n_messages += 1
-            if self._model.segment_rule.max_gap is not None:
+            if self.model.segment_rule.max_gap is not None:
                 self._last_sent_at = message.sent_at
             if self._before is not None:
-                if self._n_messages - run.start >= self._model.segment_rule.min_messages:
+                if self._n_messages - run.start >= self.model.segment_rule.min_messages:
                     self._settle()
                 else:
                     self._before.tally.add(self._before.number(author), found, n)
@@ -145,7 +145,7 @@ class ThreadState:
                 None if self._before is None else _stored_run(self._before),
                 _stored_run(self._open),
             )
-        digested = self._model.scoring_digest + msgspec.msgpack.encode(body)
+        digested = self.model.scoring_digest + msgspec.msgpack.encode(body)
         return MAGIC + bytes([VERSION]) + hashlib.blake2b(digested, digest_size=CHECKSUM).digest() + digested
 
     @classmethod
@@ -163,11 +163,11 @@ class ThreadState:
         return made
 
     def _run(self, start: int) -> _Run:
-        return _Run(start, Tally(self._model.extractor.n_features.bit_length() - 1))
+        return _Run(start, Tally(self.model.extractor.n_features.bit_length() - 1))
 
     def _close_if_due(self, sent_at: float | None) -> None:
         """Close the open segment if the next message begins another."""
-        if self._model.segment_rule.closes(self._n_messages - self._open.start, self._last_sent_at, sent_at):
+        if self.model.segment_rule.closes(self._n_messages - self._open.start, self._last_sent_at, sent_at):
             self._before, self._held = self._open, self._open.sums(self._n_messages)
             self._open = self._run(self._n_messages)
 
@@ -181,13 +181,13 @@ class ThreadState:
         strongest = (self._before or self._open).sums(self._n_messages)
         if self._settled is not None and self._settled.risk >= strongest.risk:
             strongest = self._settled
-        return self._model.answer(self.thread_id, strongest, self._n_messages, len(self._authors), self._point)
+        return self.model.answer(self.thread_id, strongest, self._n_messages, len(self._authors), self._point)
 
     def _restored_run(self, stored: _StoredRun) -> _Run:
         run = self._run(stored.start)
         for author in stored.authors:
             run.number(_decoded(author))
-        if not run.tally.restore(stored.entries, len(run.authors), self._model.scanner.packed_weights):
+        if not run.tally.restore(stored.entries, len(run.authors), self.model.scanner.packed_weights):
             raise _damaged()
         return run
 

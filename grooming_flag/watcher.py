@@ -16,7 +16,7 @@ from grooming_flag.errors import DataError
 from grooming_flag.io.messages import read_fields, read_message
 from grooming_flag.io.redis_states import RedisStream
 from grooming_flag.io.scores import encode_row, score_row
-from grooming_flag.io.states import SqliteStore, StateStore
+from grooming_flag.io.states import Kept, SqliteStore, StateStore
 from grooming_flag.io.streams import read_lines
 from grooming_flag.live import ThreadState
 from grooming_flag.model import Model
@@ -26,6 +26,7 @@ from grooming_flag.records import CONTEXT, Assessment, Message
 BATCH = 1000  # messages added in one step
 PATIENCE = 1.0  # seconds to wait for messages before there may be something else to do
 SOON = 0.05
+WARM = 1000  # threads whose states are at hand, so that they need not be read again if no other worker wrote
 BALANCED = Policy((Rule(DEFAULT, "balanced"),))
 
 
@@ -70,6 +71,16 @@ class _Kept(msgspec.Struct, array_like=True):
     context: dict[str, str] = {}
     states: dict[bytes, bytes] = {}
     flags: dict[str, FlagState] = {}
+
+
+@dataclass(slots=True)
+class _Thread:
+    """A thread in memory; its states by the id of their model."""
+
+    version: int
+    context: dict[str, str]
+    states: dict[int, ThreadState]
+    flags: dict[str, FlagState]
 
 
 _decoder = msgspec.msgpack.Decoder(_Kept)
@@ -137,7 +148,9 @@ class Watcher:
             for shadow in policy.shadows
         ]
         self.n_damaged = 0
+        self._warm: dict[str, _Thread] = {}
         self._looks = [_Look("", model, policy.rules, False), *shadows]
+        self._models = list({id(look.model): look.model for look in self._looks}.values())
         self._points = {
             rule.name: point_of(rule, look.model.operating_points) for look in self._looks for rule in look.rules
         }
@@ -161,55 +174,74 @@ class Watcher:
             In place of the watcher's own, as the message came from it.
         """
         store = store or self.store
+        thread = self._warm.pop(thread_id, None)  # so that it is in one place at a time
         while True:
-            found = store.get(thread_id)
-            kept = self._read(found.state) if found else _Kept()
-            kept.context |= {name: context[name] for name in CONTEXT if context and name in context}
-            changes = self._look(thread_id, message, kept)
+            if thread is None:
+                thread = self._thaw(thread_id, store.get(thread_id))
+            thread.context |= {name: context[name] for name in CONTEXT if context and name in context}
+            changes = self._look(thread, message)
             rows = [encode_row(change.row()) for change in changes] if self._hands_on else ()
-            if store.put(thread_id, msgspec.msgpack.encode(kept), found.version if found else 0, rows):
+            version = store.put(thread_id, _frozen(thread), thread.version, rows)
+            if version > 0:
+                thread.version = version
+                self._keep_warm(thread_id, thread)
+            if version != 0:
                 return changes
+            thread = None  # another worker was faster
 
-    def _look(self, thread_id: str, message: Message, kept: _Kept) -> list[Change]:
-        """Add a message to what is kept of a thread; return the flags that changed."""
+    def _look(self, thread: _Thread, message: Message) -> list[Change]:
+        """Add a message to a thread; return the flags that changed."""
         now = self._clock()
-        changes, answers, states, flags = [], {}, {}, {}
+        changes = []
+        answers = {key: state.add(message) for key, state in thread.states.items()}
         for look in self._looks:
-            model = look.model
-            if id(model) not in answers:
-                state = self._state(model, thread_id, kept.states.get(model.scoring_digest))
-                answers[id(model)] = state.add(message)
-                states[model.scoring_digest] = state.to_bytes()
-            before = flags[look.name] = kept.flags.get(look.name, FlagState())
-            rule = next((rule for rule in look.rules if rule.holds(kept.context)), None)
-            if rule is not None:
-                answer, point = answers[id(model)], self._points[rule.name]
-                after = rule.look(before, answer.probability, point.threshold, answer.n_messages, now)
-                flags[look.name] = after
-                if after.is_up != before.is_up:
-                    answer = replace(
-                        answer,
-                        flagged=answer.probability is not None and answer.probability >= point.threshold,
-                        threshold=point.threshold,
-                        operating_point=point.name,
-                    )
-                    changes.append(Change(answer, after.is_up, rule.name, look.is_shadow))
-        kept.states, kept.flags = states, flags
+            before = thread.flags.get(look.name, FlagState())
+            rule = next((rule for rule in look.rules if rule.holds(thread.context)), None)
+            if rule is None:
+                continue
+            answer, point = answers[id(look.model)], self._points[rule.name]
+            after = rule.look(before, answer.probability, point.threshold, answer.n_messages, now)
+            thread.flags[look.name] = after
+            if after.is_up != before.is_up:
+                answer = replace(
+                    answer,
+                    flagged=answer.probability is not None and answer.probability >= point.threshold,
+                    threshold=point.threshold,
+                    operating_point=point.name,
+                )
+                changes.append(Change(answer, after.is_up, rule.name, look.is_shadow))
         return changes
 
-    def _state(self, model: Model, thread_id: str, state: bytes | None) -> ThreadState:
-        try:
-            return model.resume(state, at=1.0) if state else model.watch(thread_id, at=1.0)
-        except DataError:
-            self.n_damaged += 1
-            return model.watch(thread_id, at=1.0)
+    def _keep_warm(self, thread_id: str, thread: _Thread) -> None:
+        self._warm[thread_id] = thread
+        if len(self._warm) > WARM:
+            with suppress(KeyError, RuntimeError):  # of several threads of execution another may do the same
+                self._warm.pop(next(iter(self._warm)))
 
-    def _read(self, kept: bytes) -> _Kept:
-        try:
-            return _decoder.decode(kept)
-        except msgspec.MsgspecError:
-            self.n_damaged += 1
-            return _Kept()
+    def _thaw(self, thread_id: str, found: Kept | None) -> _Thread:
+        """Return a thread from what is kept of it; what cannot be read is begun anew."""
+        kept = _Kept()
+        if found is not None:
+            try:
+                kept = _decoder.decode(found.state)
+            except msgspec.MsgspecError:
+                self.n_damaged += 1
+        states = {}
+        for model in self._models:
+            state = kept.states.get(model.scoring_digest)
+            try:
+                states[id(model)] = model.resume(state, at=1.0) if state else model.watch(thread_id, at=1.0)
+            except DataError:
+                self.n_damaged += 1
+                states[id(model)] = model.watch(thread_id, at=1.0)
+        names = {look.name for look in self._looks}
+        flags = {name: flag for name, flag in kept.flags.items() if name in names}
+        return _Thread(found.version if found else 0, kept.context, states, flags)
+
+
+def _frozen(thread: _Thread) -> bytes:
+    states = {state.model.scoring_digest: state.to_bytes() for state in thread.states.values()}
+    return msgspec.msgpack.encode(_Kept(thread.context, states, thread.flags))
 
 
 def watch_lines(

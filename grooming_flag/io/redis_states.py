@@ -15,17 +15,17 @@ ROWS = 100  # delivered at a time
 FORSAKEN = 60_000  # milliseconds after which another worker takes what one took and did not finish
 
 # KEYS: state, rows, stream. ARGV: version seen, version and state to keep, milliseconds until it is forgotten,
-# group and entry of the stream (or nothing), rows. Returns 1 if it was kept, 0 if another was faster, 2 if another
-# has finished the entry.
+# group and entry of the stream (or nothing), rows. Returns the version that is kept, 0 if that seen is not there any
+# more, -1 if the entry was finished before.
 PUT = """
 local of_entry = ARGV[6] ~= ''
-if of_entry and #redis.call('XPENDING', KEYS[3], ARGV[5], ARGV[6], ARGV[6], 1) == 0 then return 2 end
-if (redis.call('HGET', KEYS[1], 'version') or '0') ~= ARGV[1] then return 0 end
+if of_entry and #redis.call('XPENDING', KEYS[3], ARGV[5], ARGV[6], ARGV[6], 1) == 0 then return '-1' end
+if (redis.call('HGET', KEYS[1], 'version') or '0') ~= ARGV[1] then return '0' end
 redis.call('HSET', KEYS[1], 'version', ARGV[2], 'state', ARGV[3])
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 for i = 7, #ARGV do redis.call('XADD', KEYS[2], '*', 'row', ARGV[i]) end
 if of_entry then redis.call('XACK', KEYS[3], ARGV[5], ARGV[6]) end
-return 1
+return ARGV[2]
 """
 
 
@@ -90,7 +90,7 @@ class RedisStore:
         version: int,
         rows: Sequence[bytes] = (),
         finished: tuple[str, str, bytes] = ("", "", b""),
-    ) -> bool:
+    ) -> int:
         """Keep a state; see `StateStore.put`.
 
         Parameters
@@ -103,7 +103,7 @@ class RedisStore:
         kept_for = max(1, int(1000 * self._idle))
         with self._errors():
             done = self._put(keys, (version, max(version + 1, time.time_ns()), state, kept_for, group, entry, *rows))
-        return bool(done)
+        return int(done)
 
     def expire(self) -> int:
         """Do nothing, since the server itself forgets threads that had no message for longer than `idle`."""
@@ -200,5 +200,5 @@ class _StoreFor:
         self._finished = finished
         self.get, self.expire, self.deliver = store.get, store.expire, store.deliver
 
-    def put(self, thread_id: str, state: bytes, version: int, rows: Sequence[bytes] = ()) -> bool:
+    def put(self, thread_id: str, state: bytes, version: int, rows: Sequence[bytes] = ()) -> int:
         return self._store.put(thread_id, state, version, rows, self._finished)

@@ -33,10 +33,11 @@ class StateStore(Protocol):
     def get(self, thread_id: str) -> Kept | None:
         """Return the state of a thread, if there is one."""
 
-    def put(self, thread_id: str, state: bytes, version: int, rows: Sequence[bytes] = ()) -> bool:
-        """Keep a state in place of the one of a version, 0 for none; return whether this was still there.
+    def put(self, thread_id: str, state: bytes, version: int, rows: Sequence[bytes] = ()) -> int:
+        """Keep a state in place of the one of a version, 0 for none, and add rows to those that `deliver` gives.
 
-        In the same step, rows are added to those that `deliver` gives.
+        Returns its own version, or 0 if that of the place was another; then nothing is changed. Below 0 nothing is
+        changed either, since the message has been added before.
         """
 
     def expire(self) -> int:
@@ -70,8 +71,8 @@ class SqliteStore:
     --------
     >>> from grooming_flag.io.states import SqliteStore
     >>> store = SqliteStore(":memory:")
-    >>> store.put("t1", b"state", version=0), store.put("t1", b"other", version=0)
-    (True, False)
+    >>> store.put("t1", b"state", version=0) > 0, store.put("t1", b"other", version=0)
+    (True, 0)
     >>> store.get("t1").state
     b'state'
     """
@@ -112,17 +113,18 @@ class SqliteStore:
         found = self._run("SELECT state, version FROM states WHERE thread_id = ?", _key(thread_id))
         return Kept(*found[0]) if found else None
 
-    def put(self, thread_id: str, state: bytes, version: int, rows: Sequence[bytes] = ()) -> bool:
+    def put(self, thread_id: str, state: bytes, version: int, rows: Sequence[bytes] = ()) -> int:
         """Keep a state; see `StateStore.put`."""
         key, now = _key(thread_id), time.time()
         with self.transaction():
-            if (self.get(thread_id) or Kept(b"", 0)).version != version:
-                return False
-            values = (key, state, max(version + 1, int(1e9 * now)), now)
-            self._run("INSERT OR REPLACE INTO states VALUES (?, ?, ?, ?)", *values)
+            found = self._run("SELECT version FROM states WHERE thread_id = ?", key)
+            if (found[0][0] if found else 0) != version:
+                return 0
+            new = max(version + 1, int(1e9 * now))
+            self._run("INSERT OR REPLACE INTO states VALUES (?, ?, ?, ?)", key, state, new, now)
             for row in rows:
                 self._run("INSERT INTO rows (row) VALUES (?)", row)
-        return True
+        return new
 
     def expire(self) -> int:
         """Forget threads that had no message for longer than `idle`; return how many."""
