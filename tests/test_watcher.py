@@ -395,6 +395,14 @@ def test_workers_of_a_group_share_a_stream_and_lose_nothing(server: RedisStore, 
     assert CANARY not in str(bad[0])
 
 
+def test_what_the_server_keeps_holds_no_text(server: RedisStore) -> None:
+    watcher = Watcher(small_model(), server, Policy((Rule("default", 0.0),)), hands_on=True)
+    watcher.add("t", Message("a", f"tea {CANARY} kettle", message_id="m"))
+    keys = server.server.keys("*")
+    assert len(keys) == 2
+    assert CANARY.encode() not in b"".join([*keys, *map(server.server.dump, keys)])
+
+
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
 def test_killed_at_any_moment_a_worker_goes_on_with_its_stream(
     server: RedisStore, redis_url: str, model_folder: Path
