@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -263,13 +265,17 @@ def watch_lines(
     on_bad : callable
         Gets the error of each line that is no message.
     again : bool
-        Whether the lines that were kept last time come first, and are to be passed over. Needs a `SqliteStore`.
+        Whether the lines that were kept last time come first, and are to be passed over; if the first line is another
+        than then, none is. Needs a `SqliteStore`.
     """
     store = watcher.store
     in_one_step = store.transaction if isinstance(store, SqliteStore) else nullcontext
-    n_known = store.position(path) if again and isinstance(store, SqliteStore) else 0
+    source, n_known = "", 0
     for lines in _as_they_come(path, stop):
         n_added = 0
+        if lines and not source and isinstance(store, SqliteStore):
+            source = _source(path, lines[0][1])
+            n_known = store.position(source) if again else 0
         with in_one_step():
             for number, line in lines:
                 if number <= n_known:
@@ -282,8 +288,13 @@ def watch_lines(
                 watcher.add(*arrival)
                 n_added += 1
             if lines and isinstance(store, SqliteStore):
-                store.set_position(path, max(n_known, lines[-1][0]))
+                store.set_position(source, max(n_known, lines[-1][0]))
         yield n_added
+
+
+def _source(path: str, first: bytes) -> str:
+    """Return a name for what is read, which another file in the same place has not."""
+    return f"{path if path == '-' else os.path.abspath(path)} {zlib.crc32(first):08x}"
 
 
 def watch_stream(

@@ -450,6 +450,25 @@ def test_a_pipe_that_stays_open_is_answered_at_once_and_ends_in_good_order(model
     store.close()
 
 
+def test_a_file_that_grew_is_read_on_and_another_in_its_place_from_its_start(
+    store: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [line(*said) for said in mixed()]
+    path = tmp_path / "log.jsonl"
+    watcher = Watcher(small_model(), store, policy())
+
+    def n_read(content: list[bytes], name: Path = path) -> int:
+        path.write_bytes(b"".join(content))
+        return sum(watch_lines(watcher, str(name), threading.Event(), pytest.fail, again=True))
+
+    assert n_read(lines[:10]) == 10
+    assert n_read(lines[:15]) == 5
+    monkeypatch.chdir(tmp_path)
+    assert n_read(lines[:15], Path("log.jsonl")) == 0
+    assert n_read(lines[20:24]) == 4
+    assert n_read([]) == 0
+
+
 def test_lines_may_be_watched_without_the_command(store: SqliteStore, log: Path) -> None:
     watcher = Watcher(small_model(), store, policy(), hands_on=True)
     bad: list[Exception] = []
