@@ -9,8 +9,13 @@ import os
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-modules = ("grooming_flag._kernel", "grooming_flag._tally", "grooming_flag.io._messages")
-extensions = cythonize([Extension(name, [name.replace(".", "/") + ".py"]) for name in modules], build_dir="build")
+modules = ("grooming_flag._kernel", "grooming_flag._tally", "grooming_flag._answers", "grooming_flag.io._messages")
+flags = (
+    [] if os.name == "nt" else ["-ffp-contract=off"]
+)  # else numbers could differ from those of Python in the last bit
+extensions = cythonize(
+    [Extension(name, [name.replace(".", "/") + ".py"], extra_compile_args=flags) for name in modules], build_dir="build"
+)
 for extension in extensions:  # cythonize drops the argument of this name
     extension.optional = os.environ.get("GROOMING_FLAG_REQUIRE_KERNEL") != "1"
 setup(ext_modules=extensions)

@@ -17,7 +17,7 @@ def cclass(decorated: Any) -> Any:
     return decorated
 
 
-final = cfunc = inline = cclass
+final = cfunc = ccall = inline = cclass
 
 
 def exceptval(check: bool) -> Any:

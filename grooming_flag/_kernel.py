@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """The hot loop: packed UTF-8 text in, sums of weights (or feature indices) out, without the GIL.
 
-The functions at the end do for each message or answer what Python itself does several times slower.
+The functions at the end do for each message what Python itself does several times slower.
 
 One source runs compiled (Cython, pure-Python mode) and interpreted. It is THE definition of the features:
 
@@ -88,16 +88,6 @@ OWN = cython.declare(cython.const[cython.int], 2)
 COUNTS = cython.declare(cython.const[cython.int], 3)
 
 M64 = cython.declare(cython.const[cython.ulonglong], 0xFFFFFFFFFFFFFFFF)
-
-if cython.compiled:
-    from cython.cimports.cpython.object import PyObject_GenericSetAttr as set_field
-    from cython.cimports.cpython.type import PyType_GenericNew as new
-else:
-    set_field = object.__setattr__
-
-    def new(kind, _arguments, _named):
-        return kind.__new__(kind)
-
 
 compiled = cython.compiled
 
@@ -946,13 +936,3 @@ def number_authors(runs: list, slots, texts: list, owners: list):
             n_messages += 1
             texts.append(message.text)
     return authors
-
-
-def record(kind: type, values: tuple):
-    """Return a frozen record with these values in its slots, in a fraction of the time that its `__init__` takes."""
-    made = new(kind, None, None)
-    names: tuple = kind.__slots__
-    i: cython.Py_ssize_t
-    for i in range(min(len(names), len(values))):
-        set_field(made, names[i], values[i])
-    return made

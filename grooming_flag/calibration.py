@@ -6,11 +6,17 @@ import math
 from dataclasses import astuple, dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from grooming_flag import _answers
 from grooming_flag.errors import ModelError
 
 if TYPE_CHECKING:  # kept out of the cold start
+    from collections.abc import Callable
+
     import numpy as np
     from numpy.typing import NDArray
+
+
+sigmoid: Callable[[float], float] = _answers.sigmoid
 
 
 def log_odds(probability: float) -> float:
@@ -18,13 +24,6 @@ def log_odds(probability: float) -> float:
     if probability <= 0.0 or probability >= 1.0:
         return math.copysign(math.inf, probability - 0.5)
     return math.log(probability) - math.log1p(-probability)
-
-
-def sigmoid(x: float) -> float:
-    """Return ``1 / (1 + exp(-x))``, in 0..1, without overflow."""
-    if x < 0.0:
-        return math.exp(x) / (1.0 + math.exp(x))
-    return 1.0 / (1.0 + math.exp(-x))
 
 
 def restate(probability: float, prior: float, new_prior: float) -> float:
@@ -98,14 +97,14 @@ class Calibration:
         lead : float
             Highest score that an author has in the attribution head, log-odds.
         """
-        return sigmoid(
-            self.slope * score
-            + self.amount * math.log1p(n)
-            + self.root * math.sqrt(1.0 + n)
-            + (self.lead if lead > 0.0 else self.no_lead) * lead
-            + self.intercept
-            + log_odds(self.prior)
-        )
+        found: float = _answers.probability(score, n, lead, self.terms)
+        return found
+
+    @property
+    def terms(self) -> tuple[float, ...]:
+        """Slope, amount, root, lead, no_lead and intercept, and the log-odds of the prior."""
+        terms = (self.slope, self.amount, self.root, self.lead, self.no_lead, self.intercept)
+        return tuple(map(float, (*terms, log_odds(self.prior))))
 
     def with_prior(self, prior: float) -> Calibration:
         """Return the same calibration at another prior."""

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from grooming_flag._kernel import record
-from grooming_flag.calibration import Calibration, Inputs, sigmoid
+from grooming_flag._answers import Answerer
+from grooming_flag.calibration import Calibration, Inputs
 from grooming_flag.errors import ModelError
 from grooming_flag.features import OWN, POOLED, FeatureExtractor, Packed, pack_by_author, pack_by_message, pack_columns
 from grooming_flag.policy import OperatingPoint, resolve
-from grooming_flag.records import Assessment, AuthorRisk, Evidence, Message, Thread, ThreadColumns
+from grooming_flag.records import Assessment, Evidence, Message, Thread, ThreadColumns
 from grooming_flag.segments import SegmentRule, whole_segments
 from grooming_flag.tactics import Tactics
 
@@ -133,6 +133,8 @@ class Model:
         self._intercept = intercept
         self._attribution_step = step * attribution_scale  # log-odds of a step of attribution
         self.scanner = extractor.scanner(weights)
+        terms = (step, self._attribution_step, intercept, min_amount, calibration.terms)
+        self.answer: Callable[[str, SegmentSums, int, int, OperatingPoint], Assessment] = Answerer(name, *terms).answer
 
     @property
     def intercept(self) -> float:
@@ -433,58 +435,6 @@ class Model:
         if self.segment_rule.max_gap is None:  # then only the number of messages matters
             return _cuts(self.segment_rule, len(messages))
         return list(self.segment_rule.split(messages))
-
-    def answer(
-        self, thread_id: str, strongest: SegmentSums, n_messages: int, n_authors: int, point: OperatingPoint
-    ) -> Assessment:
-        """Return the assessment of a thread of so many messages and authors, given its strongest segment."""
-        start, stop, risk, amount, own, names = strongest
-        score = (risk + self._intercept) * self.step
-        authors = self._author_risks(names, own)
-        abstained = amount < self.min_amount
-        lead = authors[0].score if authors else 0.0
-        probability = None if abstained else self.calibration.probability(score, amount, lead)
-        fields = (
-            thread_id,
-            score,
-            probability,
-            probability is not None and probability >= point.threshold,
-            point.threshold,
-            point.name,
-            authors[0].author if authors else None,
-            authors[0].probability if authors else None,
-            authors,
-            abstained,
-            (start, stop),
-            n_messages,
-            n_authors,
-            self.name,
-        )
-        assessment: Assessment = record(Assessment, fields)
-        return assessment
-
-    def _author_risks(self, authors: list[str], own: list[int]) -> tuple[AuthorRisk, ...]:
-        """Return all authors, most likely first: a conditional logit over the authors of a segment.
-
-        With two authors the log-odds are the weights of own text minus those of the partner's. An author alone is
-        compared with a partner who wrote nothing.
-        """
-        scale = self._attribution_step
-        if len(own) == 2:  # as nearly always: the same, in a third of the time
-            lead = own[0] < own[1]
-            ahead, behind = own[lead] * scale, own[not lead] * scale
-            odd = math.exp(behind - ahead)
-            return (
-                record(AuthorRisk, (authors[lead], 1.0 / (1.0 + odd), ahead)),
-                record(AuthorRisk, (authors[not lead], odd / (1.0 + odd), behind)),
-            )
-        scores = [value * scale for value in own]
-        if len(scores) == 1:
-            return (record(AuthorRisk, (authors[0], sigmoid(scores[0]), scores[0])),)
-        order = sorted(range(len(scores)), key=scores.__getitem__, reverse=True)
-        odds = [math.exp(scores[i] - scores[order[0]]) for i in order]
-        total = math.fsum(odds)
-        return tuple([record(AuthorRisk, (authors[i], odds[k] / total, scores[i])) for k, i in enumerate(order)])
 
     def _tactics_shown(self, packed: Packed) -> list[tuple[str, ...]]:
         """Return the tactics that each slot shows by itself."""

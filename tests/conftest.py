@@ -19,7 +19,7 @@ from pools import small_evaluations
 from servers import redis_url  # noqa: F401
 
 import grooming_flag
-from grooming_flag import _kernel, _tally, features, live
+from grooming_flag import _kernel, features, live, model
 
 settings.register_profile("ci", derandomize=True, deadline=None, max_examples=45)
 settings.register_profile("explore", derandomize=False, deadline=None, max_examples=2000)  # --hypothesis-profile=...
@@ -56,10 +56,6 @@ def compiled_kernel() -> ModuleType:
 
 
 KERNELS: dict[str, Callable[[], ModuleType]] = {"compiled": compiled_kernel, "interpreted": interpreted_kernel}
-TALLIES: dict[str, Callable[[], ModuleType]] = {
-    "compiled": lambda: _tally,
-    "interpreted": lambda: interpreted_module("_tally"),
-}
 
 
 @pytest.fixture(scope="module", params=list(KERNELS))
@@ -67,14 +63,15 @@ def backend(request: pytest.FixtureRequest) -> Iterator[str]:
     """Run the package on this kernel; the value is the kernel's name."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(features, "_kernel", KERNELS[request.param]())
-        tally = TALLIES[request.param]()
-        patch.setattr(live, "Tally", tally.Tally)
-        patch.setattr(live, "pack", tally.pack)
-        for model in (small_model, bundled):  # kept with a kernel
-            model.cache_clear()
+        if request.param == "interpreted":
+            patch.setattr(live, "Tally", interpreted_module("_tally").Tally)
+            patch.setattr(live, "pack", interpreted_module("_tally").pack)
+            patch.setattr(model, "Answerer", interpreted_module("_answers").Answerer)
+        for kept in (small_model, bundled):  # with what they run on
+            kept.cache_clear()
         yield request.param
-        for model in (small_model, bundled):
-            model.cache_clear()
+        for kept in (small_model, bundled):
+            kept.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -26,11 +26,11 @@ LAYERS = [
     ["artifact", "live"],
     ["model"],
     ["features", "calibration", "policy"],
-    ["segments", "text", "_kernel", "_tally", "fingerprints", "tactics"],
+    ["segments", "text", "_kernel", "_tally", "_answers", "fingerprints", "tactics"],
     ["records", "errors"],
 ]
 UPWARDS = {("model", "live")}  # when asked for a state, which is made for the model
-SCORING = ["model", "live", "features", "_kernel", "_tally", "calibration", "policy", "segments", "records"]
+SCORING = ["model", "live", "features", "_kernel", "_tally", "_answers", "calibration", "policy", "segments", "records"]
 ANYBODY = {"_version", "_cython"}  # may be imported by all and import nothing of the package
 TOP = {"__init__", "__main__"}  # may import all and be imported by nobody
 BATCH_EXTRA = {"duckdb", "pyarrow", "pandas", "polars"}

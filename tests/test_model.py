@@ -6,12 +6,13 @@ import math
 import random
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, astuple, fields, replace
 from itertools import groupby
 
 import numpy as np
 import pytest
 from builders import bundled, model_of_words, needs_bundled_model, small_model, thread
+from conftest import interpreted_module
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from oracle import Settings, own_sums, pooled_buckets, pooled_sum, with_weight
@@ -27,9 +28,11 @@ from grooming_flag import (
     OperatingPoint,
     PolicyError,
     Thread,
+    _answers,
     _kernel,
 )
 from grooming_flag.calibration import Calibration, log_odds, sigmoid
+from grooming_flag.model import SegmentSums
 from grooming_flag.segments import SegmentRule
 
 MANY = SegmentRule(3, 1)  # so that short threads have several segments
@@ -652,6 +655,24 @@ def test_coefficients_are_weights_times_a_power_of_two() -> None:
     assert model.coef.dtype == np.float64
     assert (model.coef / model.step == model.weights).all()
     assert model.intercept == -4321 * 2.0**-13
+
+
+TERMS = st.tuples(*[st.floats(-3.0, 3.0)] * 7)
+STEPS = st.integers(-(10**6), 10**6)
+
+
+@given(TERMS, STEPS, st.integers(0, 5000), st.lists(STEPS, max_size=5), st.floats(0.1, 3.0), THRESHOLDS)
+def test_sums_come_to_the_same_answer_to_the_bit_compiled_and_interpreted(
+    terms: tuple[float, ...], risk: int, amount: int, own: list[int], scale: float, threshold: float
+) -> None:
+    sums = SegmentSums(0, 5, risk, amount, own, [f"author {i}" for i in range(len(own))])
+    point = OperatingPoint("p", threshold)
+    compiled, interpreted = (
+        module.Answerer("m", 2.0**-13, scale * 2.0**-13, -4321, 40, terms).answer("t", sums, 5, len(own), point)
+        for module in (_answers, interpreted_module("_answers"))
+    )
+    assert compiled == interpreted
+    assert [type(value) for value in astuple(compiled)] == [type(value) for value in astuple(interpreted)]
 
 
 @given(threads(), st.integers(0, 2**30))
