@@ -267,15 +267,23 @@ def watch_lines(
     again : bool
         Whether the lines that were kept last time come first, and are to be passed over; if the first line is another
         than then, none is. Needs a `SqliteStore`.
+
+    Raises
+    ------
+    DataError
+        If a file is read a second time but not `again`, or has become shorter.
     """
     store = watcher.store
     in_one_step = store.transaction if isinstance(store, SqliteStore) else nullcontext
-    source, n_known = "", 0
+    source, n_known, last = "", 0, 0
     for lines in _as_they_come(path, stop):
         n_added = 0
         if lines and not source and isinstance(store, SqliteStore):
             source = _source(path, lines[0][1])
-            n_known = store.position(source) if again else 0
+            n_known = store.position(source)
+            if n_known and not again and path != "-":
+                raise DataError(f"{path}: {n_known} lines were read before; go on after them (--again), not twice")
+            n_known = n_known if again else 0
         with in_one_step():
             for number, line in lines:
                 if number <= n_known:
@@ -289,7 +297,10 @@ def watch_lines(
                 n_added += 1
             if lines and isinstance(store, SqliteStore):
                 store.set_position(source, max(n_known, lines[-1][0]))
+        last = lines[-1][0] if lines else last
         yield n_added
+    if last < n_known and not stop.is_set():
+        raise DataError(f"{path}: has fewer lines than the {n_known} that were read before; is it cut short?")
 
 
 def _source(path: str, first: bytes) -> str:

@@ -211,6 +211,18 @@ def test_a_server_that_is_not_there_is_an_error_without_its_password(redis_url: 
         assert error.__cause__ is None
 
 
+def test_a_server_that_throws_keys_away_is_refused(redis_url: str) -> None:
+    store = RedisStore(redis_url)
+    store.server.config_set("maxmemory", "100mb")
+    store.server.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        assert "allkeys-lru" in str(error_of(lambda: RedisStore(redis_url), DataError))
+    finally:
+        store.server.config_set("maxmemory", "0")
+        store.server.config_set("maxmemory-policy", "noeviction")
+    store.server.close()
+
+
 # --- streams -----------------------------------------------------------------------------------------------------
 
 

@@ -182,7 +182,7 @@ def test_the_point_is_kept_in_the_model_folder_and_told(target: list[str], folde
     assert told["threshold"] == point.threshold
     assert {name: told[name] for name in point.measured} == dict(point.measured)
     assert dict(after.operating_points) == {**before.operating_points, "mine": point}
-    assert (folder / "README.md").read_text() == "a card"
+    assert (folder / "README.md").read_text().startswith("a card\n\n## Operating point mine\n")
     assert json.loads((folder / "metrics.json").read_text()) == {"figures": []}
     if "--stream" not in target:
         flagged = [a.flagged for a in after.assess_many(THREADS, at="mine")]
@@ -222,6 +222,35 @@ def test_wrong_targets_are_refused(wrong: list[str], folder: Path, labelled: Pat
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
+def test_a_point_of_that_name_is_replaced_only_when_asked(folder: Path, labelled: Path) -> None:
+    before = model_of(folder).operating_points["balanced"]
+    fixed = ["tune", labelled, "--model", folder, "--name", "balanced", "--max-fpr", "0.3"]
+    assert run(*fixed).status == 2
+    assert model_of(folder).operating_points["balanced"] == before
+    assert run(*fixed, "--replace").status == 0
+    assert model_of(folder).operating_points["balanced"] != before
+
+
+def test_the_card_tells_of_the_latest_point_of_a_name(folder: Path, labelled: Path) -> None:
+    for name, fpr in (("mine", "0.1"), ("other", "0.2"), ("mine", "0.4")):
+        fixed = ["tune", labelled, "--model", folder, "--name", name, "--max-fpr", fpr, "--replace"]
+        assert run(*fixed).status == 0
+    card = (folder / "README.md").read_text()
+    assert card.startswith("a card\n\n## Operating point other\n")
+    assert card.count("## Operating point mine\n") == card.count("## Operating point ") - 1 == 1
+    for name in ("mine", "other"):
+        point = model_of(folder).operating_points[name]
+        assert f"| threshold | {point.threshold:.6g} |" in card
+        assert f"| target_fpr | {point.measured['target_fpr']} |" in card
+
+
+def test_a_point_from_few_threads_or_that_finds_nothing_is_doubted(folder: Path, labelled: Path) -> None:
+    ran = run("tune", labelled, "--model", folder, "--name", "mine", "--capacity", "0")
+    assert ran.status == 0
+    assert "warning: none of the 15 risky threads is flagged at mine" in ran.err
+    assert "warning: 0 of 15 ordinary threads are flagged at mine; from so few the rate may be up to 0.22" in ran.err
+
+
 def test_threads_of_one_label_are_refused(folder: Path, tmp_path: Path) -> None:
     path = write_threads(tmp_path / "one.jsonl", [thread for thread in THREADS if thread.label])
     ran = run("tune", path, "--model", folder, "--name", "mine", "--max-fpr", "0.1")
@@ -238,5 +267,18 @@ def test_a_policy_is_checked_without_threads(folder: Path, tmp_path: Path) -> No
     file.write_text('format = 1\n[default]\nat = "balanced"\n')
     ran = run("policy", "check", file, "--model", folder)
     assert (ran.status, ran.out) == (0, b"")
-    assert "1 rules" in ran.err
+    assert "rules: 1, shadows: 0" in ran.err
+    file.write_text(file.read_text() + '[[shadow]]\nname = "next"\nmodel = "nowhere"\n')
+    ran = run("policy", "check", file, "--model", folder)
+    assert ran.status == 1
+    assert "shadow next: " in ran.err
+
+
+def test_a_rule_that_is_for_no_thread_is_told(folder: Path, labelled: Path, tmp_path: Path) -> None:
+    file = tmp_path / "policy.toml"
+    rule = '[[rule]]\nname = "dm"\nthreshold = 0.1\nwhen = { surface = ["dm", "chat"], locale = "en" }\n'
+    file.write_text(f'format = 1\n[default]\nat = "balanced"\n{rule}')
+    ran = run("policy", "check", file, "--on", labelled, "--model", folder)
+    assert ran.status == 0
+    assert "dm: is for none of these threads; it is where surface is dm or chat and locale is en" in ran.err
     assert run("policy", "check", tmp_path / "nowhere.toml").status == 1

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import CANARY, PYTHON, environment, error_of, labelled_threads, small_model
+from builders import CANARY, PYTHON, environment, error_of, labelled_threads, small_model, write_threads
 from cli import run
 
 from grooming_flag import Message, Model, PolicyError, Thread, save_model
@@ -255,6 +255,18 @@ def test_lines_that_are_no_message_are_set_aside_told_and_counted(model_folder: 
     assert sorted(rows_in(ran.out)) == sorted(expected_changes(small_model()))
 
 
+def test_ids_of_strangers_steer_no_terminal(model_folder: Path, tmp_path: Path) -> None:
+    thread_id = "evil\x1b[2J\u202e\nerror: all is well"
+    path = write_threads(tmp_path / "t.jsonl", [Thread(thread_id, [Message("a\x1b[31m", "tea")] * 5)])
+    ran = run("explain", path, "--thread", thread_id, "--model", model_folder)
+    assert ran.status == 0
+    assert b"a\\x1b[31m" in ran.out
+    for told in (ran.out.decode(), run("explain", path, "--thread", thread_id + "?", "--model", tmp_path).err):
+        assert "\x1b" not in told
+        assert "\u202e" not in told
+        assert "error: all" not in told.splitlines()
+
+
 def test_the_command_follows_a_policy_with_a_shadow_model(model_folder: Path, log: Path, tmp_path: Path) -> None:
     save_model(small_model(seed=1).replace(name="next"), tmp_path / "next")
     file = tmp_path / "policy.toml"
@@ -467,6 +479,11 @@ def test_a_file_that_grew_is_read_on_and_another_in_its_place_from_its_start(
     assert n_read(lines[:15], Path("log.jsonl")) == 0
     assert n_read(lines[20:24]) == 4
     assert n_read([]) == 0
+    assert "fewer lines" in str(error_of(lambda: n_read(lines[:12])))
+    path.write_bytes(b"".join(lines))
+    assert "15 lines were read before" in str(
+        error_of(lambda: list(watch_lines(watcher, str(path), threading.Event(), pytest.fail)))
+    )
 
 
 def test_lines_may_be_watched_without_the_command(store: SqliteStore, log: Path) -> None:

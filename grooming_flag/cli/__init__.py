@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import signal
 import sys
+from typing import Annotated
 
 import typer
 
+from grooming_flag._version import __version__
 from grooming_flag.cli.baseline import baseline
 from grooming_flag.cli.evaluate import evaluate
 from grooming_flag.cli.explain import explain
@@ -14,7 +16,7 @@ from grooming_flag.cli.generate import generate
 from grooming_flag.cli.info import info
 from grooming_flag.cli.learn_from import learn_from
 from grooming_flag.cli.monitor import monitor
-from grooming_flag.cli.options import GreedyLists
+from grooming_flag.cli.options import GreedyLists, printable
 from grooming_flag.cli.pan12 import pan12
 from grooming_flag.cli.policy import policy
 from grooming_flag.cli.review import review
@@ -31,6 +33,17 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)] = False,
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
 for command in (
     score,
     explain,
@@ -60,7 +73,7 @@ def main() -> None:
     try:
         app()
     except GroomingFlagError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(error)}", file=sys.stderr)
         sys.exit(1)
     except BrokenPipeError:
         sys.stderr.close()

@@ -10,7 +10,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from grooming_flag.artifact import load_model
-from grooming_flag.cli.options import ModelFolder, out
+from grooming_flag.cli.options import ModelFolder, out, printable
 from grooming_flag.errors import DataError
 from grooming_flag.io.scores import evidence_rows
 from grooming_flag.io.threads import read_threads
@@ -59,5 +59,5 @@ def _find(path: str, thread_id: str) -> Thread:
 
 
 def _text(value: object) -> Text:
-    """Return an id as it is, not as markup; lone surrogates, which no terminal takes, are replaced."""
-    return Text(str(value).encode("utf-8", "replace").decode())
+    """Return an id as it is, not as markup."""
+    return Text(printable(value))

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from typer.core import TyperCommand
 
 from grooming_flag.artifact import load_model
-from grooming_flag.errors import MissingExtraError, PolicyError
+from grooming_flag.errors import MissingExtraError, ModelError, PolicyError
 from grooming_flag.model import Model
 from grooming_flag.policy import Policy, read_policy
 
@@ -54,8 +54,19 @@ def load_policy(path: Path) -> Policy:
 
 def shadow_models(policy: Policy, path: Path) -> dict[str, Model]:
     """Return the models that shadows of the policy in a file name, by these names; folders are beside the file."""
-    folders = {shadow.model for shadow in policy.shadows if shadow.model}
-    return {folder: load_model(path.parent / folder) for folder in folders}
+    found: dict[str, Model] = {}
+    for shadow in policy.shadows:
+        if shadow.model and shadow.model not in found:
+            try:
+                found[shadow.model] = load_model(path.parent / shadow.model)
+            except ModelError as error:
+                raise PolicyError(f"{path}: shadow {shadow.rule.name}: {error}") from error
+    return found
+
+
+def printable(text: object) -> str:
+    """Return text that may hold ids of strangers so that it neither steers a terminal nor forges a line."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
 err = Console(stderr=True, highlight=False, soft_wrap=True)

@@ -27,6 +27,7 @@ from grooming_flag.io.threads import read_contexts, read_sources
 
 if TYPE_CHECKING:
     from grooming_flag.evaluation.figures import Figure
+    from grooming_flag.policy import Rule
 
 policy = typer.Typer(help="Policy files: what is flagged where while threads go on.", no_args_is_help=True)
 
@@ -62,13 +63,25 @@ def check(
         check_unseen(loaded, sources)
     contexts = dict(known for path in on or [] for known in read_contexts(path))
     found = courses(pool.threads, contexts, rules, loaded, others)
-    err.print(f"{file}: {len(rules.rules)} rules, {len(rules.shadows)} shadows, for {loaded.name}", markup=False)
+    counts = f"rules: {len(rules.rules)}, shadows: {len(rules.shadows)}"
+    err.print(f"{file}: can be used with {loaded.name}; {counts}", markup=False)
     if on:
         out.print(_table(policy_figures(pool, found)))
+        used = {course.rule for of_thread in found for course in of_thread}
+        for rule in (*rules.rules, *(shadow.rule for shadow in rules.shadows)):
+            if rule.name not in used:
+                err.print(f"{rule.name}: is for none of these threads; it is {_conditions(rule)}", markup=False)
     if output is not None:
         with whole_file(output) as lines:
             for course in (course for of_thread in found for course in of_thread if course.raised):
                 lines.write(msgspec.json.encode(course) + b"\n")
+
+
+def _conditions(rule: Rule) -> str:
+    """Return in words for which threads a rule is."""
+    if not rule.when:
+        return "for those that no rule before it is for"
+    return "where " + " and ".join(f"{name} is {' or '.join(values)}" for name, values in rule.when.items())
 
 
 MEASURES = ("flagged at any message", "flagged at the end", "flags of a thread", "messages at the first flag")

@@ -16,7 +16,7 @@ from grooming_flag.io.threads import read_sources
 def tune(
     labelled: Annotated[list[Path], typer.Argument(metavar="LABELLED...", help="Labelled threads, JSON lines.")],
     model: Annotated[Path, typer.Option(help="Model folder, which gets the operating point.")],
-    name: Annotated[str, typer.Option(help="Of the operating point; one of that name is replaced.")],
+    name: Annotated[str, typer.Option(help="Of the operating point.")],
     max_fpr: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help="Flag at most this share of the threads that are not risky.")
     ] = None,
@@ -33,6 +33,9 @@ def tune(
         bool, typer.Option("--stream", help="For watching: a thread counts as flagged if it is after any message.")
     ] = False,
     min_messages: Annotated[int, typer.Option(min=0, help="With --stream: no flag before so many messages.")] = 0,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Even if there is an operating point of that name, which then is no more.")
+    ] = False,
     authors: AuthorIds = "auto",
     allow_seen: Annotated[
         bool, typer.Option("--allow-seen", help="Even on threads or persons that the model was trained on.")
@@ -56,12 +59,16 @@ def tune(
         at_fpr,
         at_precision,
         check_both_kinds,
+        doubts,
         highest_values,
         last_values,
     )
     from grooming_flag.evaluation.pool import Pool
+    from grooming_flag.training.card import tuned_card
 
     loaded = load_model(model)
+    if name in loaded.operating_points and not replace:
+        raise typer.BadParameter("there is one of that name; give another, or --replace", param_hint="--name")
     card, metrics = load_card(model)
     sources = read_sources(labelled)
     pool = Pool.of(sources, authors)
@@ -81,6 +88,9 @@ def tune(
         point = at_precision(name, pool, values, min_precision, rate, record)
     else:
         point = at_capacity(name, pool, values, capacity or 0.0, rate, record)
-    save_model(loaded.replace(operating_points={**loaded.operating_points, name: point}), model, card, metrics)
+    points = {**loaded.operating_points, name: point}
+    save_model(loaded.replace(operating_points=points), model, tuned_card(card, point), metrics)
     typer.echo(msgspec.json.encode({"name": name, "threshold": point.threshold, **point.measured}).decode())
+    for doubt in doubts(point):
+        err.print(f"warning: {doubt}", markup=False)
     err.print(f"{name} is an operating point of {loaded.name} in {model}", markup=False)

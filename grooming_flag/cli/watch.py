@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from grooming_flag.artifact import load_model
-from grooming_flag.cli.options import ModelFolder, chosen_point, err, load_policy, shadow_models
+from grooming_flag.cli.options import ModelFolder, chosen_point, err, load_policy, printable, shadow_models
 from grooming_flag.errors import DataError
 from grooming_flag.io.redis_states import RedisStore, RedisStream
 from grooming_flag.io.states import IDLE, SqliteStore
@@ -72,7 +72,7 @@ def watch(
 
     def refuse(error: DataError) -> None:
         bad[:] = [error]
-        err.print(f"set aside: {error}", markup=False)
+        err.print(f"set aside: {printable(error)}", markup=False)
 
     stop = threading.Event()
     store = RedisStore(state, idle * DAY, worker) if is_redis else SqliteStore(state, idle * DAY)

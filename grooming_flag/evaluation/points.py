@@ -16,6 +16,8 @@ from grooming_flag.policy import OperatingPoint
 
 Bools = NDArray[np.bool_]
 FPR_OF_POINT = {"balanced": 1e-3, "sensitive": 1e-2}
+FEWEST_ALARMS = 10
+"""With fewer false alarms the interval of their rate spans more than a factor of 3."""
 PER = 10_000
 """Threads that a capacity is for."""
 
@@ -97,6 +99,19 @@ def at_capacity(
         lambda recall, fpr: PER * (recall * prior + fpr * (1.0 - prior)) <= capacity,
         {"target_capacity": capacity, "prior": prior, **record},
     )
+
+
+def doubts(point: OperatingPoint) -> list[str]:
+    """Return what should keep one from relying on a point that was chosen on too few threads."""
+    measured, found = point.measured, []
+    if not measured["true_positives"]:
+        found.append(f"none of the {measured['positives']} risky threads is flagged at {point.name}")
+    if measured["false_positives"] < FEWEST_ALARMS:
+        found.append(
+            f"{measured['false_positives']} of {measured['negatives']} ordinary threads are flagged at {point.name}; "
+            f"from so few the rate may be up to {measured['fpr_95'][1]:.2g}: give more ordinary threads"
+        )
+    return found
 
 
 def _precision(recall: Floats, fpr: Floats, prior: float) -> Floats:

@@ -58,7 +58,7 @@ class RedisStore:
     Raises
     ------
     DataError
-        If the server cannot be reached or refuses.
+        If the server cannot be reached, refuses, or may throw states away.
     MissingExtraError
         If the package redis is not installed.
     """
@@ -68,14 +68,29 @@ class RedisStore:
             import redis
         except ModuleNotFoundError as error:
             raise MissingExtraError("states in Redis need redis; pip install 'grooming-flag[live]'") from error
-        self._failures = (redis.RedisError, OSError, ValueError)
+        self._failures = redis.RedisError
         self._idle = idle
         self._worker = worker
         self._prefix = prefix
-        with self._errors():
+        try:
             self.server: Any = redis.Redis.from_url(url, protocol=2)
-            self._put = self.server.register_script(PUT)
-            self.add_group(self._rows, PREFIX)
+        except ValueError:  # which may quote the password
+            raise DataError("the address of the Redis server is not one; write redis://HOST:PORT/DATABASE") from None
+        self._put = self.server.register_script(PUT)
+        self._check_that_it_keeps()
+        self.add_group(self._rows, PREFIX)
+
+    def _check_that_it_keeps(self) -> None:
+        """Refuse a server that says that it throws keys away when memory is short."""
+        with self._errors():
+            self.server.ping()
+        try:
+            settings = self.server.config_get("maxmemory*")
+        except self._failures:  # it need not say
+            return
+        policy = settings.get("maxmemory-policy", "noeviction")
+        if policy != "noeviction" and settings.get("maxmemory", "0") != "0":
+            raise DataError(f"the Redis server may throw states away ({policy}); set maxmemory-policy noeviction")
 
     def get(self, thread_id: str) -> Kept | None:
         """Return the state of a thread, if there is one."""
@@ -120,14 +135,12 @@ class RedisStore:
 
     def add_group(self, stream: str, group: str) -> None:
         """Make a group of consumers that begins with the first entry of a stream, unless there is one."""
-        import redis
-
-        with self._errors():
-            try:
+        try:
+            with self._errors():
                 self.server.xgroup_create(stream, group, id="0", mkstream=True)
-            except redis.ResponseError as error:
-                if not str(error).startswith("BUSYGROUP"):
-                    raise
+        except DataError as error:
+            if "BUSYGROUP" not in str(error):
+                raise
 
     def take(self, stream: str, group: str, n: int, wait: float = 0.0) -> list[Entry]:
         """Return up to so many entries of a stream for this worker of a group.
@@ -163,7 +176,7 @@ class RedisStore:
         try:
             yield
         except self._failures as error:
-            raise DataError(f"the Redis server cannot be used: {type(error).__name__}; look at its address") from None
+            raise DataError(f"the Redis server cannot be used: {error}") from None
 
 
 class RedisStream:

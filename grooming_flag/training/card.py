@@ -11,6 +11,7 @@ from grooming_flag.evaluation.report.findings import REQUEST, Finding, findings,
 from grooming_flag.evaluation.report.reading import SET_HERE, Reading, estimate, number, one_in
 from grooming_flag.evaluation.report.tables import TABLES, Cell, Table
 from grooming_flag.model import Model
+from grooming_flag.policy import OperatingPoint
 
 WIDTH = 120
 FAILURES = ("Worst ordinary talk", "Hardest length", "One side alone", "Worst perturbation", "Most false alarms")
@@ -269,6 +270,28 @@ def recalibrated_card(card: str, report: Mapping[str, Any]) -> str:
         model=report["model"], how=_wrapped(how), rows="\n\n".join(tables), limits=_wrapped(limits)
     )
     return card + section
+
+
+def tuned_card(card: str, point: OperatingPoint) -> str:
+    """Return the card of a model with a section on an operating point that was chosen later.
+
+    It takes the place of one on an earlier point of that name.
+
+    Parameters
+    ----------
+    card : str
+        Of the model before.
+    point : OperatingPoint
+    """
+    title = f"## Operating point {point.name}"
+    before, _, rest = card.partition(f"\n{title}\n")
+    after = rest.partition("\n## ")
+    kept = before + (f"\n## {after[2]}" if after[1] else "")
+    how = (
+        f"Chosen after the model was trained; wherever else this card speaks of {point.name}, an earlier one is meant."
+    )
+    rows = [("threshold", f"{point.threshold:.6g}"), *((name, str(value)) for name, value in point.measured.items())]
+    return f"{kept.rstrip()}\n\n{title}\n{_wrapped(how)}\n\n{_table(['measured', 'value'], rows)}\n".lstrip("\n")
 
 
 def learnt(report: Mapping[str, Any]) -> list[tuple[str, str]]:
