@@ -31,13 +31,14 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.request import urlopen
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.requests import ClientDisconnect
 
@@ -50,7 +51,7 @@ from grooming_flag.policy import read_policy
 from grooming_flag.watcher import BALANCED, Change, Watcher
 
 MAX_BODY = 1 << 18  # bytes; to parse more would keep other requests waiting
-STEP = 256  # messages in one transaction; with more, each waits longer and none is faster
+STEP = 256  # messages added at once; with more, each waits longer and none is faster
 PATIENCE, HOUR = 2.0, 3600.0
 STATUS = {"large": 413, "bad": 422, "full": 503, "store": 503, "defect": 500}
 BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -70,7 +71,7 @@ class Job(NamedTuple):
     """The messages of a request, and where it waits for their changes."""
 
     arrivals: list[Arrival]
-    answer: asyncio.Future[list[Change]]
+    answer: asyncio.Future[list[Change] | RequestError]
 
 
 class Intake:
@@ -84,7 +85,6 @@ class Intake:
         self._watcher, self._hand_to, self._max_waiting = watcher, hand_to, max_waiting
         store = watcher.store
         self._transaction: Any = store.transaction if isinstance(store, SqliteStore) else nullcontext
-        self._step = STEP if isinstance(store, SqliteStore) else 1
         self._queue: asyncio.Queue[Job] = asyncio.Queue()
         self._thread = ThreadPoolExecutor(1)
         self._n_waiting, self._clean_at = 0, 0.0
@@ -108,7 +108,10 @@ class Intake:
         job = Job(arrivals, asyncio.get_running_loop().create_future())
         self._queue.put_nowait(job)
         with self._seconds.time():
-            return await job.answer
+            answer = await job.answer
+        if isinstance(answer, RequestError):
+            raise answer
+        return answer
 
     async def is_ready(self) -> bool:
         """Return whether the store can be used, and soon."""
@@ -133,17 +136,13 @@ class Intake:
         while True:
             jobs = [await self._queue.get()]
             n_messages = len(jobs[0].arrivals)
-            while n_messages < self._step and not self._queue.empty():
+            while n_messages < STEP and not self._queue.empty():
                 jobs.append(self._queue.get_nowait())
                 n_messages += len(jobs[-1].arrivals)
             answers = await self._in_thread(self._add, jobs)
             for job, answer in zip(jobs, answers, strict=True):
                 self._n_waiting -= len(job.arrivals)
-                if job.answer.cancelled():
-                    continue
-                if isinstance(answer, RequestError):
-                    job.answer.set_exception(answer)
-                else:
+                if not job.answer.cancelled():
                     job.answer.set_result(answer)
             if self._hand_to or time.monotonic() > self._clean_at:
                 await self._in_thread(self._look_after)
@@ -158,7 +157,9 @@ class Intake:
             self._watcher.store.get("")
 
     def _add(self, jobs: list[Job]) -> Sequence[list[Change] | RequestError]:
-        """Add the messages of all jobs, or of none."""
+        """Add the messages of all jobs or of none, or with Redis of each job as far as the server takes them."""
+        if len(jobs) > 1 and self._transaction is nullcontext:
+            return [self._add([job])[0] for job in jobs]
         try:
             with self._transaction():
                 answers = [[change for one in job.arrivals for change in self._watcher.add(*one)] for job in jobs]
@@ -242,13 +243,13 @@ def create_app(
     policy, model : str, optional
         TOML file (GROOMING_FLAG_POLICY; else `balanced`), and folder (GROOMING_FLAG_MODEL; else the bundled model).
     hand_to : callable, optional
-        Gets each change as a line of JSON (GROOMING_FLAG_CHANGES, a file; else none).
+        Gets each change as a line of JSON, while all else waits (GROOMING_FLAG_CHANGES, a file; else none).
     max_waiting : int
-        So many messages wait, about half a second's work, before requests are refused.
+        So many messages wait, about a second's work, before requests are refused.
     """
     known = os.environ.get
     if hand_to is None and (changes := known("GROOMING_FLAG_CHANGES")):
-        hand_to = open(changes, "ab", buffering=0).write  # noqa: SIM115
+        hand_to = partial(os.write, os.open(changes, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600))
     state = state or known("GROOMING_FLAG_STATE") or "states.db"
     watcher = open_watcher(
         state, policy or known("GROOMING_FLAG_POLICY"), model or known("GROOMING_FLAG_MODEL"), bool(hand_to)
@@ -270,11 +271,12 @@ def create_app(
 
     @app.get("/health")
     async def health() -> Response:
-        return Response("alive\n")
+        return PlainTextResponse("alive")
 
     @app.get("/ready")
     async def ready() -> Response:
-        return Response("ready\n") if await intake.is_ready() else Response("the store cannot be used\n", 503)
+        is_ready = await intake.is_ready()
+        return PlainTextResponse("ready" if is_ready else "the store cannot be used", 200 if is_ready else 503)
 
     @app.get("/metrics")
     async def metrics() -> Response:
@@ -287,7 +289,7 @@ def show() -> None:
     """Start the service, post the threads of the examples, print what changed and stop."""
     with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as listening:
         server = uvicorn.Server(uvicorn.Config(create_app(f"{folder}/states.db"), log_level="warning"))
-        serving = threading.Thread(target=server.run, args=([listening],))
+        serving = threading.Thread(target=server.run, args=([listening],), daemon=True)
         serving.start()
         for thread in gf.read_threads(THREADS):
             posted = [{"thread_id": thread.thread_id, "author": m.author, "text": m.text} for m in thread.messages]
