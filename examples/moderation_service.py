@@ -1,6 +1,7 @@
 """A moderation hook as a service: a platform posts messages and is told which flags changed.
 
-GROOMING_FLAG_STATE=states.db uvicorn --app-dir examples --factory moderation_service:create_app
+export GROOMING_FLAG_STATE=states.db
+uvicorn --app-dir examples --factory moderation_service:create_app --timeout-graceful-shutdown 10
 python examples/moderation_service.py    # starts it, posts invented threads, shows the answers and stops
 
 `POST /messages` takes a message or a list of messages, as JSON: thread_id, author, text and, where they are known,
@@ -9,7 +10,8 @@ down and no text: {"changes": [{"thread_id": ..., "is_up": true, "rule": ..., "p
 422 names the message and the field that is wrong, 413 is too much at once, 503 asks to try again after `Retry-After`
 seconds, 500 is a defect here. Then nothing of the request is kept (with Redis, where each message is kept by itself,
 perhaps the first ones). Who gets no answer posts again: none is lost, and some may count twice. Wait for the answer
-before you post the next messages of the same thread.
+before you post the next messages of the same thread. Asked to stop (SIGTERM) it first keeps what it has taken; without
+the time limit above, uvicorn would serve a client that goes on posting for as long as it does.
 
 A flag that went up while its answer was lost must still reach a person: give `hand_to`, or in GROOMING_FLAG_CHANGES a
 file for changes. They are kept with the messages until they are handed on, at least once each.
@@ -123,9 +125,10 @@ class Intake:
 
     @asynccontextmanager
     async def running(self, _: FastAPI) -> AsyncIterator[None]:
-        """Work, and at the end finish what is in the queue."""
+        """Work, and at the end finish what is in the queue and take no more."""
         work = asyncio.create_task(self._work())
         yield
+        self._max_waiting = 0
         await self._queue.join()
         work.cancel()
         self._thread.shutdown()
