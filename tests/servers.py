@@ -1,4 +1,4 @@
-"""A Redis server of our own for the tests that need one."""
+"""A Redis server of our own for the tests that need one, and whether the example service can run."""
 
 from __future__ import annotations
 
@@ -10,6 +10,12 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 
 import pytest
+
+_missing = [name for name in ("fastapi", "uvicorn", "prometheus_client", "httpx") if find_spec(name) is None]
+without_service = ""
+"""Why the example service is not tested here, unless it must be."""
+if _missing and not os.environ.get("GROOMING_FLAG_REQUIRE_SERVICE"):
+    without_service = f"needs {', '.join(_missing)} (pip install 'grooming-flag[test]')"
 
 
 @pytest.fixture(scope="module")

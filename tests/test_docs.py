@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from builders import PYTHON, ROOT, environment, needs_bundled_model
+from servers import without_service
 
 import grooming_flag
 
@@ -73,6 +74,8 @@ def test_files_that_a_page_points_to_are_there(page: Path) -> None:
 @needs_bundled_model
 @pytest.mark.parametrize("path", [pytest.param(path, id=path.name) for path in EXAMPLES])
 def test_an_example_runs(path: Path, tmp_path: Path) -> None:
+    if path.name == "moderation_service.py" and without_service:
+        pytest.skip(without_service)
     env = {**environment(), "TMPDIR": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
     ran = subprocess.run(
         [PYTHON, "-W", "error", str(path)],
