@@ -71,6 +71,8 @@ class Tally:
         own: cython.longlong = 0
         if author == len(self._own):
             self._own.append(0)
+        if not 0 <= author < len(self._own):
+            raise IndexError("there is no such author")
         while 4 * (self._n_entries + n) > 3 << self._size:
             self._grow()
         for i in range(n):
@@ -105,8 +107,8 @@ class Tally:
         buckets: cython.uint = (1 << self._bits) - 1
         place: cython.uint
         i: cython.Py_ssize_t
+        self._table = memoryview(bytearray(8 << self._size)).cast("I")  # may fail, and then nothing is changed
         self._size += 1
-        self._table = memoryview(bytearray(4 << self._size)).cast("I")
         for i in range(1 << (self._size - 1)):
             if old[i] != 0:
                 place = (((old[i] - 1) & buckets) * SPREAD & M32) >> (32 - self._size)
@@ -142,6 +144,8 @@ class Tally:
         entry: cython.ulonglong = 0
         bucket: cython.uint
         author: cython.Py_ssize_t
+        if n_authors >= 1 << (32 - self._bits):
+            return False
         self._own = [0] * n_authors
         for i in range(len(data)):
             part = bytes_view[i]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
 import msgspec
 import numpy as np
@@ -90,6 +90,7 @@ class ThreadState:
         self.model = model
         self._point = point
         self._lock = threading.Lock()
+        self._is_whole = True
         self._n_messages = 0
         self._last_sent_at: float | None = None
         self._authors: set[int] = set()
@@ -105,6 +106,7 @@ class ThreadState:
     def assessment(self) -> Assessment:
         """What `add` returned last: the assessment of all messages so far."""
         with self._lock:
+            self._check_whole()
             return self._assess()
 
     def add(self, message: Message) -> Assessment:
@@ -114,9 +116,16 @@ class ThreadState:
         ----------
         message : Message
             Its `message_id` plays no part; a message that is delivered twice counts twice.
+
+        Raises
+        ------
+        DataError
+            If adding a message before was interrupted, by a signal or for want of memory. Resume an older state.
         """
         found, n = self.model.scanner.find(message.text)
         with self._lock:
+            self._check_whole()
+            self._is_whole = False
             self._close_if_due(message.sent_at)
             author, run = message.author, self._open
             if author not in run.numbers and len(self._authors) < MAX_AUTHORS:
@@ -130,11 +139,13 @@ class ThreadState:
                     self._settle()
                 else:
                     self._before.tally.add(self._before.number(author), found, n)
+            self._is_whole = True
             return self._assess()
 
     def to_bytes(self) -> bytes:
         """Return the state, for `Model.resume` of this model or of one that differs in prior and operating points."""
         with self._lock:
+            self._check_whole()
             body = _Body(
                 _encoded(self.thread_id),
                 self._n_messages,
@@ -151,7 +162,15 @@ class ThreadState:
     @classmethod
     def from_bytes(cls, model: Model, state: bytes, point: OperatingPoint) -> Self:
         """Return the state that `to_bytes` gave; see `Model.resume`."""
-        body = _read(state, model)
+        try:
+            return cls._restored(model, _read(state, model), point)
+        except (ValueError, OverflowError) as error:
+            if isinstance(error, (DataError, ModelError)):
+                raise
+            raise _damaged() from error
+
+    @classmethod
+    def _restored(cls, model: Model, body: _Body, point: OperatingPoint) -> Self:
         made = cls(model, _decoded(body.thread_id), point)
         made._n_messages = body.n_messages
         made._last_sent_at = body.last_sent_at
@@ -161,6 +180,10 @@ class ThreadState:
         made._before = None if body.before is None else made._restored_run(body.before)
         made._open = made._restored_run(body.open)
         return made
+
+    def _check_whole(self) -> None:
+        if not self._is_whole:
+            raise DataError("adding a message to the state of a thread was interrupted; resume an older state")
 
     def _run(self, start: int) -> _Run:
         return _Run(start, Tally(self.model.extractor.n_features.bit_length() - 1))
@@ -192,24 +215,28 @@ class ThreadState:
         return run
 
 
+Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
+Sum = Annotated[int, msgspec.Meta(gt=-(1 << 53), lt=1 << 53)]
+
+
 class _StoredSums(msgspec.Struct, array_like=True):
-    start: int
-    stop: int
-    risk: int
-    amount: int
-    own: list[int]
+    start: Count
+    stop: Count
+    risk: Sum
+    amount: Count
+    own: list[Sum]
     authors: list[bytes]
 
 
 class _StoredRun(msgspec.Struct, array_like=True):
-    start: int
+    start: Count
     authors: list[bytes]
     entries: bytes
 
 
 class _Body(msgspec.Struct, array_like=True):
     thread_id: bytes
-    n_messages: int
+    n_messages: Count
     last_sent_at: float | None
     authors: bytes
     settled: _StoredSums | None

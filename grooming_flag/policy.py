@@ -211,12 +211,12 @@ class _Settings(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Rule(_Settings, kw_only=True, forbid_unknown_fields=True):
-    name: str
-    when: dict[Literal["surface", "locale", "age_band"], str | list[str]] = {}
+    name: Annotated[str, msgspec.Meta(pattern=r"\S")]
+    when: dict[Literal["surface", "locale", "age_band"], str | Annotated[list[str], msgspec.Meta(min_length=1)]] = {}
 
 
 class _Shadow(_Rule, kw_only=True, forbid_unknown_fields=True):
-    model: str | None = None
+    model: Annotated[str, msgspec.Meta(min_length=1)] | None = None
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
@@ -243,10 +243,13 @@ def read_policy(text: str, name: str = "the policy") -> Policy:
     """
     try:
         file = msgspec.convert(tomllib.loads(text), _File)
-    except tomllib.TOMLDecodeError as error:
-        raise PolicyError(f"{name}: not TOML: {error}") from error
     except msgspec.ValidationError as error:
         raise PolicyError(f"{name}: {error}; see docs/operations.md") from error
+    except (ValueError, RecursionError) as error:
+        raise PolicyError(f"{name}: not TOML: {error}") from error
+    for rule in file.rule:
+        if not rule.when:
+            raise PolicyError(f"{name}: rule {rule.name!r} is for all threads, as is the default; say when")
     names = [entry.name for entry in (*file.rule, *file.shadow)]
     for entry in names:
         if names.count(entry) > 1 or entry == DEFAULT:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
 import queue
+import sys
 import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import msgspec
 
@@ -146,7 +148,7 @@ class Watcher:
         self._clock = clock
         models = shadow_models or {}
         shadows = [
-            _Look(shadow.rule.name, models[shadow.model] if shadow.model else model, (shadow.rule,), True)
+            _Look(f"shadow {shadow.rule.name}", models[shadow.model] if shadow.model else model, (shadow.rule,), True)
             for shadow in policy.shadows
         ]
         self.n_damaged = 0
@@ -180,7 +182,7 @@ class Watcher:
         while True:
             if thread is None:
                 thread = self._thaw(thread_id, store.get(thread_id))
-            thread.context |= {name: context[name] for name in CONTEXT if context and name in context}
+            thread.context |= {name: _encodable(context[name]) for name in CONTEXT if context and name in context}
             changes = self._look(thread, message)
             rows = [encode_row(change.row()) for change in changes] if self._hands_on else ()
             version = store.put(thread_id, _frozen(thread), thread.version, rows)
@@ -241,6 +243,11 @@ class Watcher:
         return _Thread(found.version if found else 0, kept.context, states, flags)
 
 
+def _encodable(value: str) -> str:
+    """Return text that can be kept; lone surrogates are replaced."""
+    return value.encode("utf-8", "replace").decode()
+
+
 def _frozen(thread: _Thread) -> bytes:
     states = {state.model.scoring_digest: state.to_bytes() for state in thread.states.values()}
     return msgspec.msgpack.encode(_Kept(thread.context, states, thread.flags))
@@ -249,7 +256,7 @@ def _frozen(thread: _Thread) -> bytes:
 def watch_lines(
     watcher: Watcher,
     path: str,
-    stop: threading.Event,
+    stop: Callable[[], bool],
     on_bad: Callable[[DataError], None],
     again: bool = False,
 ) -> Iterator[int]:
@@ -260,8 +267,8 @@ def watch_lines(
     watcher : Watcher
     path : str
         ``-`` for standard input; decompressed if the name ends in .gz or .zst.
-    stop : Event
-        Set to end when those that were read are kept.
+    stop : callable
+        Returns whether to end when those that were read are kept.
     on_bad : callable
         Gets the error of each line that is no message.
     again : bool
@@ -283,23 +290,27 @@ def watch_lines(
             n_known = store.position(source)
             if n_known and not again and path != "-":
                 raise DataError(f"{path}: {n_known} lines were read before; go on after them (--again), not twice")
-            n_known = n_known if again else 0
         with in_one_step():
+            if isinstance(store, SqliteStore):  # another worker may have read on
+                n_known = store.position(source) if again or path != "-" else 0
             for number, line in lines:
                 if number <= n_known:
                     continue
                 try:
                     arrival = read_message(line)
                 except DataError as error:
+                    if not line.endswith(b"\n") and path != "-":  # somebody is still writing it
+                        lines.pop()
+                        break
                     on_bad(DataError(f"{path}, line {number}: {error}"))
                     continue
                 watcher.add(*arrival)
                 n_added += 1
+            last = lines[-1][0] if lines else last
             if lines and isinstance(store, SqliteStore):
-                store.set_position(source, max(n_known, lines[-1][0]))
-        last = lines[-1][0] if lines else last
+                store.set_position(source, max(n_known, last))
         yield n_added
-    if last < n_known and not stop.is_set():
+    if last < n_known and not stop():
         raise DataError(f"{path}: has fewer lines than the {n_known} that were read before; is it cut short?")
 
 
@@ -309,10 +320,10 @@ def _source(path: str, first: bytes) -> str:
 
 
 def watch_stream(
-    watcher: Watcher, stream: RedisStream, stop: threading.Event, on_bad: Callable[[DataError], None]
+    watcher: Watcher, stream: RedisStream, stop: Callable[[], bool], on_bad: Callable[[DataError], None]
 ) -> Iterator[int]:
     """Add messages that a stream has, each in one step with finishing its entry; see `watch_lines`."""
-    while not stop.is_set():
+    while not stop():
         n_added = 0
         for entry in stream.take(BATCH, PATIENCE):
             try:
@@ -323,38 +334,50 @@ def watch_stream(
                 continue
             watcher.add(*arrival, store=stream.store_for(entry))
             n_added += 1
-            if stop.is_set():
+            if stop():
                 break
         yield n_added
 
 
-def _as_they_come(path: str, stop: threading.Event) -> Iterator[list[tuple[int, bytes]]]:
+def _as_they_come(path: str, stop: Callable[[], bool]) -> Iterator[list[tuple[int, bytes]]]:
     """Yield the numbers and lines that are there, of which a thread of execution reads a few ahead."""
-    waiting: queue.Queue[tuple[int, bytes] | DataError | None] = queue.Queue(2 * BATCH)
+    waiting: queue.Queue[tuple[int, bytes] | BaseException | None] = queue.Queue(2 * BATCH)
 
     def read() -> None:
         try:
-            for numbered in read_lines(path):
+            for numbered in read_lines(path, stdin=_standard_input() if path == "-" else None):
                 waiting.put(numbered)
-                if stop.is_set():
+                if stop():
                     break
             waiting.put(None)
-        except DataError as error:
+        except BaseException as error:  # whatever it is, nobody is to wait for more
             waiting.put(error)
 
     threading.Thread(target=read, daemon=True).start()
-    found: tuple[int, bytes] | DataError | None = (0, b"")
+    found: tuple[int, bytes] | BaseException | None = (0, b"")
     while isinstance(found, tuple):
         lines: list[tuple[int, bytes]] = []
         with suppress(queue.Empty):
-            found = waiting.get(timeout=SOON if stop.is_set() else PATIENCE)
+            found = waiting.get(timeout=SOON if stop() else PATIENCE)
             while isinstance(found, tuple):
                 lines.append(found)
                 if len(lines) == BATCH:
                     break
                 found = waiting.get_nowait()
         yield lines
-        if stop.is_set() and not lines:
+        if stop() and not lines:
             return
+    if isinstance(found, MemoryError):
+        raise DataError(f"{path}: a line does not fit into memory")
     if found is not None:
         raise found
+
+
+def _standard_input() -> IO[bytes] | None:
+    """Return standard input as a file of its own, for which Python does not wait when it ends."""
+    if sys.stdin is None:
+        raise DataError("standard input is closed; name a file")
+    try:
+        return open(os.dup(sys.stdin.fileno()), "rb")
+    except io.UnsupportedOperation:
+        return None

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from strategies import conversations, texts
 from test_segments import rules
 
-from grooming_flag import DataError, FeatureExtractor, Message, Model, ModelError, Thread
+from grooming_flag import DataError, FeatureExtractor, Message, Model, ModelError, Thread, live
 from grooming_flag.live import MAX_AUTHORS, ThreadState
 from grooming_flag.segments import SegmentRule
 
@@ -105,6 +105,33 @@ def test_a_message_that_cannot_be_added_changes_nothing() -> None:
     with pytest.raises((TypeError, AttributeError)):
         watch.add(Message("a", None))  # type: ignore[arg-type]
     assert watch.to_bytes() == before
+
+
+def test_a_state_whose_message_was_interrupted_says_so_rather_than_something_wrong(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = small_model()
+    watch = model.watch("t", at=0.3)
+    watch.add(Message("a", "tea"))
+    kept = watch.to_bytes()
+
+    def interrupt(*_: object) -> float:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("grooming_flag.live._hash", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        watch.add(Message("b", "kettle"))
+    monkeypatch.undo()
+    for use in (watch.to_bytes, lambda: watch.assessment, lambda: watch.add(Message("a", "tea"))):
+        assert "interrupted" in str(error_of(use, DataError))
+    assert model.resume(kept, at=0.3).assessment.n_messages == 1
+
+
+def test_a_number_that_no_author_has_is_refused_by_the_tally() -> None:
+    tally = live.Tally(12)
+    for number in (1, -1, 7):
+        with pytest.raises(IndexError):
+            tally.add(number, memoryview(bytearray(8)).cast("i"), 0)
 
 
 def test_equal_states_give_equal_bytes_whatever_way_they_came_about() -> None:

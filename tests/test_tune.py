@@ -251,6 +251,20 @@ def test_a_point_from_few_threads_or_that_finds_nothing_is_doubted(folder: Path,
     assert "warning: 0 of 15 ordinary threads are flagged at mine; from so few the rate may be up to 0.22" in ran.err
 
 
+def test_a_point_with_a_least_number_of_messages_says_that_it_needs_it(folder: Path, labelled: Path) -> None:
+    fixed = ["tune", labelled, "--model", folder, "--name", "mine", "--max-fpr", "0.5", "--stream"]
+    assert "min_messages = 9" in run(*fixed, "--min-messages", "9").err
+
+
+def test_ordinary_threads_without_a_probability_choose_no_threshold(folder: Path, tmp_path: Path) -> None:
+    quiet = [Thread(f"q{i}", [Message("a", "")], 0) for i in range(20)]
+    path = write_threads(tmp_path / "quiet.jsonl", [*quiet, *(thread for thread in THREADS if thread.label)])
+    for target in (["--max-fpr", "0.1"], ["--max-fpr", "0.1", "--stream"], ["--capacity", "50"]):
+        ran = run("tune", path, "--model", folder, "--name", "mine", *target)
+        assert ran.status == 1
+        assert "abstains on all ordinary threads" in ran.err
+
+
 def test_threads_of_one_label_are_refused(folder: Path, tmp_path: Path) -> None:
     path = write_threads(tmp_path / "one.jsonl", [thread for thread in THREADS if thread.label])
     ran = run("tune", path, "--model", folder, "--name", "mine", "--max-fpr", "0.1")

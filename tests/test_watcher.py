@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import subprocess
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -255,6 +254,50 @@ def test_lines_that_are_no_message_are_set_aside_told_and_counted(model_folder: 
     assert sorted(rows_in(ran.out)) == sorted(expected_changes(small_model()))
 
 
+def test_context_that_is_no_unicode_is_kept_like_other(model_folder: Path, log: Path) -> None:
+    odd = b'{"thread_id": "t", "author": "a", "text": "tea", "surface": "\\ud800"}\n'
+    ran = run("watch", "--model", model_folder, "--threshold", AT, stdin=odd + log.read_bytes())
+    assert ran.status == 0, ran.err
+    assert sorted(row for row in rows_in(ran.out) if row[0] != "t") == sorted(expected_changes(small_model()))
+
+
+def test_a_line_that_is_still_being_written_is_read_when_it_is_whole(tmp_path: Path, store: SqliteStore) -> None:
+    said = [Message("a", f"kettle {i}") for i in range(3)]
+    lines = b"".join(line("t", message) for message in said)
+    path = tmp_path / "log.jsonl"
+    watcher = Watcher(small_model(), store, policy())
+
+    def n_read(content: bytes) -> int:
+        path.write_bytes(content)
+        return sum(watch_lines(watcher, str(path), lambda: False, pytest.fail, again=True))
+
+    assert n_read(lines[:-20]) == 2
+    assert n_read(lines) == 1
+    assert_is_of(store, small_model(), {"t": said})
+
+
+def test_workers_on_one_file_add_each_line_once(tmp_path: Path, log: Path) -> None:
+    def work(_: int) -> int:
+        store = SqliteStore(tmp_path / "states.db")
+        watcher = Watcher(small_model(), store, policy())
+        return sum(watch_lines(watcher, str(log), lambda: False, pytest.fail, again=True))
+
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(3) as pool:
+        patch.setattr("grooming_flag.watcher.BATCH", 7)
+        assert sum(pool.map(work, range(3))) == len(mixed())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="is written for a POSIX shell")
+@pytest.mark.parametrize("shell", ["COMMAND <&-", "(cat LOG; sleep 3) | COMMAND > /dev/full"])
+def test_no_end_of_a_pipe_leaves_it_hanging_or_aborted(shell: str, model_folder: Path, log: Path) -> None:
+    command = f"{PYTHON} -m grooming_flag watch --threshold {AT} --model {model_folder}"
+    script = shell.replace("LOG", str(log)).replace("COMMAND", command)
+    ran = subprocess.run(["sh", "-c", script], env=environment(), capture_output=True, timeout=60, check=False)
+    assert ran.returncode == 1, ran.stderr
+    assert b"Traceback" not in ran.stderr
+    assert b"Fatal" not in ran.stderr
+
+
 def test_ids_of_strangers_steer_no_terminal(model_folder: Path, tmp_path: Path) -> None:
     thread_id = "evil\x1b[2J\u202e\nerror: all is well"
     path = write_threads(tmp_path / "t.jsonl", [Thread(thread_id, [Message("a\x1b[31m", "tea")] * 5)])
@@ -384,16 +427,16 @@ def test_workers_of_a_group_share_a_stream_and_lose_nothing(server: RedisStore, 
     fill(server, [("t", Message(f"author {i % 3}", f"kettle {i}")) for i in range(200)])
     server.server.xadd("chat", {"thread_id": "t", "text": CANARY})
     bad: list[Exception] = []
-    stop = threading.Event()
+    stop: list[int] = []
 
     def work(name: str) -> int:
         store = RedisStore(redis_url, worker=name)
         watcher = Watcher(model, store, policy())
         n_added = 0
-        for n_new in watch_stream(watcher, RedisStream(store, "chat", "group"), stop, bad.append):
+        for n_new in watch_stream(watcher, RedisStream(store, "chat", "group"), lambda: bool(stop), bad.append):
             n_added += n_new
             if server.server.xpending("chat", "group")["pending"] == 0 and n_new == 0:
-                stop.set()
+                stop.append(1)
         return n_added
 
     server.add_group("chat", "group")
@@ -471,7 +514,7 @@ def test_a_file_that_grew_is_read_on_and_another_in_its_place_from_its_start(
 
     def n_read(content: list[bytes], name: Path = path) -> int:
         path.write_bytes(b"".join(content))
-        return sum(watch_lines(watcher, str(name), threading.Event(), pytest.fail, again=True))
+        return sum(watch_lines(watcher, str(name), lambda: False, pytest.fail, again=True))
 
     assert n_read(lines[:10]) == 10
     assert n_read(lines[:15]) == 5
@@ -482,15 +525,15 @@ def test_a_file_that_grew_is_read_on_and_another_in_its_place_from_its_start(
     assert "fewer lines" in str(error_of(lambda: n_read(lines[:12])))
     path.write_bytes(b"".join(lines))
     assert "15 lines were read before" in str(
-        error_of(lambda: list(watch_lines(watcher, str(path), threading.Event(), pytest.fail)))
+        error_of(lambda: list(watch_lines(watcher, str(path), lambda: False, pytest.fail)))
     )
 
 
 def test_lines_may_be_watched_without_the_command(store: SqliteStore, log: Path) -> None:
     watcher = Watcher(small_model(), store, policy(), hands_on=True)
     bad: list[Exception] = []
-    assert sum(watch_lines(watcher, str(log), threading.Event(), bad.append)) == len(mixed())
-    assert sum(watch_lines(watcher, str(log), threading.Event(), bad.append, again=True)) == 0
+    assert sum(watch_lines(watcher, str(log), lambda: False, bad.append)) == len(mixed())
+    assert sum(watch_lines(watcher, str(log), lambda: False, bad.append, again=True)) == 0
     rows: list[bytes] = []
     store.deliver(rows.append)
     assert sorted(rows_in(b"".join(rows))) == sorted(expected_changes(small_model()))

@@ -70,7 +70,9 @@ def printable(text: object) -> str:
 
 
 err = Console(stderr=True, highlight=False, soft_wrap=True)
-out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 9999)  # else cells are cut
+out = Console(
+    highlight=False, soft_wrap=True, width=None if sys.stdout and sys.stdout.isatty() else 9999
+)  # else cells are cut
 
 
 def check_packages(command: str, *packages: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -48,6 +49,8 @@ def tune(
         raise typer.BadParameter("goes with --min-precision or --capacity, above 0 and below 1", param_hint="--prior")
     if min_messages and not stream:
         raise typer.BadParameter("goes with --stream", param_hint="--min-messages")
+    if capacity is not None and not math.isfinite(capacity):
+        raise typer.BadParameter("give a number", param_hint="--capacity")
     if not name.strip() or not name.isprintable():
         raise typer.BadParameter("give a name", param_hint="--name")
     check_files(labelled)
@@ -58,7 +61,7 @@ def tune(
         at_capacity,
         at_fpr,
         at_precision,
-        check_both_kinds,
+        check_values,
         doubts,
         highest_values,
         last_values,
@@ -72,7 +75,6 @@ def tune(
     card, metrics = load_card(model)
     sources = read_sources(labelled)
     pool = Pool.of(sources, authors)
-    check_both_kinds(pool)
     if not allow_seen:
         check_unseen(loaded, sources)
     record: dict[str, object] = {"on": ", ".join(sources), "looks": "whole thread"}
@@ -81,6 +83,7 @@ def tune(
         record |= {"looks": "after every message", "min_messages": min_messages}
     else:
         values = last_values(answers_of(loaded, pool.threads))
+    check_values(pool, values)
     rate = loaded.calibration.prior if prior is None else prior
     if max_fpr is not None:
         point = at_fpr(name, pool, values, max_fpr, record)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,7 +56,11 @@ def watch(
 
     Killed at any moment and started again, it goes on with the states that it kept.
     """
-    is_redis = state.startswith(("redis://", "rediss://", "unix://"))
+    is_redis = state.lower().startswith(("redis://", "rediss://", "unix://"))
+    if "://" in state and not is_redis:
+        raise typer.BadParameter("name a file, or redis://HOST", param_hint="--state")
+    if stream is not None and input != "-":
+        raise typer.BadParameter("goes without INPUT", param_hint="--stream")
     if policy is not None and (at is not None or threshold is not None):
         raise typer.BadParameter("use --policy or a single point, not both", param_hint="--policy")
     if stream is not None and not is_redis:
@@ -74,15 +76,15 @@ def watch(
         bad[:] = [error]
         err.print(f"set aside: {printable(error)}", markup=False)
 
-    stop = threading.Event()
-    store = RedisStore(state, idle * DAY, worker) if is_redis else SqliteStore(state, idle * DAY)
+    asked: list[int] = []  # by signals to end; a lock could be taken already where one arrives
+    store = RedisStore(state, idle * DAY, worker) if is_redis else SqliteStore(state, idle * DAY, worker)
     watcher = Watcher(loaded, store, rules, shadows, hands_on=True)
     if isinstance(store, RedisStore) and stream is not None:
-        counts = watch_stream(watcher, RedisStream(store, stream, group), stop, refuse)
+        counts = watch_stream(watcher, RedisStream(store, stream, group), lambda: bool(asked), refuse)
     else:
-        counts = watch_lines(watcher, input, stop, refuse, again)
+        counts = watch_lines(watcher, input, lambda: bool(asked), refuse, again)
     n_messages, due = 0, 0.0
-    with _stopping(stop):
+    with _stopping(asked):
         for n_added in counts:
             n_messages += n_added
             store.deliver(_write)
@@ -92,17 +94,15 @@ def watch(
     err.print(f"{n_messages:,} messages added to states in {_place(state)}", markup=False)
     if watcher.n_damaged:
         err.print(f"{watcher.n_damaged:,} states were damaged; their threads were begun anew")
-    if stop.is_set():  # whoever reads standard input may wait for it for ever, which Python at its end would not bear
-        os._exit(bool(bad))
     if bad:
         raise typer.Exit(1)
 
 
 @contextmanager
-def _stopping(stop: threading.Event) -> Iterator[None]:
+def _stopping(asked: list[int]) -> Iterator[None]:
     """End in good order when the process is asked to."""
     signals = (signal.SIGTERM, signal.SIGINT)
-    before = [signal.signal(number, lambda *_: stop.set()) for number in signals]
+    before = [signal.signal(number, lambda number, _: asked.append(number)) for number in signals]
     try:
         yield
     finally:

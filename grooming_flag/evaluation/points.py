@@ -47,10 +47,12 @@ def highest_values(replays: Sequence[Replay], min_messages: int = 0) -> Floats:
     return np.array([one.values[one.messages >= min_messages].max(initial=0.0) for one in replays])
 
 
-def check_both_kinds(pool: Pool) -> None:
-    """Raise a DataError unless there are risky threads and others."""
+def check_values(pool: Pool, values: Floats) -> None:
+    """Raise a DataError unless there are risky threads and others, and others that the model does not abstain on."""
     if pool.risky.all() or not pool.risky.any():
         raise DataError("the labelled threads are all of one label; both 0 and 1 are needed to choose a threshold")
+    if not values[~pool.risky].any():
+        raise DataError("the model abstains on all ordinary threads; give threads with more text")
 
 
 def at_fpr(name: str, pool: Pool, values: Floats, fpr: float, record: dict[str, Any]) -> OperatingPoint:
@@ -67,7 +69,7 @@ def at_fpr(name: str, pool: Pool, values: Floats, fpr: float, record: dict[str, 
     record : dict
         What else to put down.
     """
-    threshold = threshold_at_fpr(values[~pool.risky], fpr)
+    threshold = max(threshold_at_fpr(values[~pool.risky], fpr), float(np.nextafter(0.0, 1.0)))  # abstained is 0
     return OperatingPoint(name, threshold, {**_measured(pool, values, threshold), "target_fpr": fpr, **record})
 
 
@@ -111,6 +113,8 @@ def doubts(point: OperatingPoint) -> list[str]:
             f"{measured['false_positives']} of {measured['negatives']} ordinary threads are flagged at {point.name}; "
             f"from so few the rate may be up to {measured['fpr_95'][1]:.2g}: give more ordinary threads"
         )
+    if measured.get("min_messages"):
+        found.append(f"this holds only under a policy with min_messages = {measured['min_messages']} or more")
     return found
 
 

@@ -52,7 +52,7 @@ def courses(
     Parameters
     ----------
     threads : sequence of Thread
-        Cooldown counts by their `sent_at`; without these it lasts to the end.
+        Cooldown counts by their `sent_at`, where there is none by the one before; without any it lasts to the end.
     contexts : mapping of str to mapping
         By thread id, what `records.CONTEXT` names and is known.
     policy : Policy
@@ -79,10 +79,11 @@ def courses(
 
 
 def _course(thread: Thread, seen: Replay, rule: Rule, threshold: float, is_shadow: bool) -> Course:
-    flag, raised = FlagState(), []
+    flag, raised, now = FlagState(), [], 0.0
     for n, (message, value) in enumerate(zip(thread.messages, seen.values.tolist(), strict=True), 1):
         before, probability = flag, None if value == -np.inf else value
-        flag = rule.look(flag, probability, threshold, n, message.sent_at or 0.0)
+        now = now if message.sent_at is None else message.sent_at
+        flag = rule.look(flag, probability, threshold, n, now)
         if flag.is_up and not before.is_up:
             raised.append(n)
     last = seen.values[-1] if len(seen.values) else -np.inf

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from grooming_flag.errors import DataError, MissingExtraError
-from grooming_flag.io.states import IDLE, Kept, StateStore
+from grooming_flag.io.states import FORSAKEN, IDLE, Kept, StateStore, new_version
 
 PREFIX = "grooming-flag"
 ROWS = 100  # delivered at a time
-FORSAKEN = 60_000  # milliseconds after which another worker takes what one took and did not finish
+TIMEOUT = 20.0  # seconds that the server may take to answer, which is more than it is asked to wait
 
 # KEYS: state, rows, stream. ARGV: version seen, version and state to keep, milliseconds until it is forgotten,
 # group and entry of the stream (or nothing), rows. Returns the version that is kept, 0 if that seen is not there any
@@ -73,7 +72,9 @@ class RedisStore:
         self._worker = worker
         self._prefix = prefix
         try:
-            self.server: Any = redis.Redis.from_url(url, protocol=2)
+            self.server: Any = redis.Redis.from_url(
+                url, protocol=2, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT
+            )
         except ValueError:  # which may quote the password
             raise DataError("the address of the Redis server is not one; write redis://HOST:PORT/DATABASE") from None
         self._put = self.server.register_script(PUT)
@@ -117,7 +118,7 @@ class RedisStore:
         keys = (self._key(thread_id), self._rows, stream or self._rows)
         kept_for = max(1, int(1000 * self._idle))
         with self._errors():
-            done = self._put(keys, (version, max(version + 1, time.time_ns()), state, kept_for, group, entry, *rows))
+            done = self._put(keys, (version, new_version(), state, kept_for, group, entry, *rows))
         return int(done)
 
     def expire(self) -> int:
@@ -128,7 +129,8 @@ class RedisStore:
         """Give rows to a function; see `StateStore.deliver`."""
         while entries := self.take(self._rows, PREFIX, ROWS):
             for entry in entries:
-                write(entry.fields[b"row"])
+                if b"row" in entry.fields:  # else somebody removed it
+                    write(entry.fields[b"row"])
                 self.finish(self._rows, PREFIX, entry)
                 with self._errors():
                     self.server.xdel(self._rows, entry.name)
@@ -152,7 +154,7 @@ class RedisStore:
             found = self.server.xreadgroup(group, self._worker, {stream: "0"}, count=n)
             entries = found[0][1] if found else []
             if not entries:
-                entries = self.server.xautoclaim(stream, group, self._worker, FORSAKEN, "0-0", count=n)[1]
+                entries = self.server.xautoclaim(stream, group, self._worker, int(1000 * FORSAKEN), "0-0", count=n)[1]
             if not entries:
                 block = int(1000 * wait) or None
                 found = self.server.xreadgroup(group, self._worker, {stream: ">"}, count=n, block=block)

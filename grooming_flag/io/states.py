@@ -16,6 +16,10 @@ IDLE = 30 * 86_400.0
 """After so many seconds without a message a thread is forgotten, unless it is said otherwise."""
 
 
+FORSAKEN = 60.0
+"""Seconds after which another worker takes what one took and did not finish."""
+
+
 class Kept(NamedTuple):
     """A state and its version, a number that no other state of the thread has."""
 
@@ -60,7 +64,10 @@ class SqliteStore:
     path : path
         Made if it is not there, readable for its owner alone; ``:memory:`` for none.
     idle : float
-        Seconds without a message after which `expire` forgets a thread.
+        Seconds without a message after which a thread is forgotten.
+    worker : str
+        Name of who uses it, which no other worker has at the same time. Rows that one took and did not get rid of he
+        is given again; after a minute others are.
 
     Raises
     ------
@@ -77,10 +84,11 @@ class SqliteStore:
     b'state'
     """
 
-    def __init__(self, path: str | os.PathLike[str], idle: float = IDLE) -> None:
+    def __init__(self, path: str | os.PathLike[str], idle: float = IDLE, worker: str = "worker") -> None:
         self._path = os.fspath(path)
         self._idle = idle
-        self._lock = threading.RLock()
+        self._worker = worker
+        self._lock, self._delivering = threading.RLock(), threading.Lock()
         try:
             if self._path != ":memory:" and not os.path.exists(self._path):
                 os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
@@ -110,20 +118,23 @@ class SqliteStore:
 
     def get(self, thread_id: str) -> Kept | None:
         """Return the state of a thread, if there is one."""
-        found = self._run("SELECT state, version FROM states WHERE thread_id = ?", _key(thread_id))
+        found = self._run(
+            "SELECT state, version FROM states WHERE thread_id = ? AND touched >= ?",
+            _key(thread_id),
+            time.time() - self._idle,
+        )
         return Kept(*found[0]) if found else None
 
     def put(self, thread_id: str, state: bytes, version: int, rows: Sequence[bytes] = ()) -> int:
         """Keep a state; see `StateStore.put`."""
-        key, now = _key(thread_id), time.time()
+        key, now, new = _key(thread_id), time.time(), new_version()
         with self.transaction():
-            found = self._run("SELECT version FROM states WHERE thread_id = ?", key)
+            found = self._run("SELECT version FROM states WHERE thread_id = ? AND touched >= ?", key, now - self._idle)
             if (found[0][0] if found else 0) != version:
                 return 0
-            new = max(version + 1, int(1e9 * now))
             self._run("INSERT OR REPLACE INTO states VALUES (?, ?, ?, ?)", key, state, new, now)
             for row in rows:
-                self._run("INSERT INTO rows (row) VALUES (?)", row)
+                self._run("INSERT INTO rows (row, taken) VALUES (?, 0)", row)
         return new
 
     def expire(self) -> int:
@@ -132,21 +143,28 @@ class SqliteStore:
 
     def deliver(self, write: Callable[[bytes], object]) -> None:
         """Give rows to a function; see `StateStore.deliver`."""
-        if not self._run("SELECT 1 FROM rows LIMIT 1"):
-            return
-        with self.transaction():
-            for (row,) in self._run("SELECT row FROM rows ORDER BY number"):
+        now = time.time()
+        mine = now - FORSAKEN, self._worker
+        with self._delivering:
+            if not self._run("SELECT 1 FROM rows WHERE taken < ? OR worker = ? LIMIT 1", *mine):
+                return
+            with self.transaction():  # nobody has to wait while they are written
+                found = self._run("SELECT number, row FROM rows WHERE taken < ? OR worker = ? ORDER BY number", *mine)
+                self._run(
+                    "UPDATE rows SET taken = ?, worker = ? WHERE taken < ? OR worker = ?", now, self._worker, *mine
+                )
+            for number, row in found:
                 write(row)
-            self._run("DELETE FROM rows")
+                self._run("DELETE FROM rows WHERE number = ?", number)
 
     def position(self, source: str) -> int:
         """Return what `set_position` was last told of a source; 0 at first."""
-        found = self._run("SELECT position FROM sources WHERE source = ?", source)
+        found = self._run("SELECT position FROM sources WHERE source = ?", _key(source))
         return found[0][0] if found else 0
 
     def set_position(self, source: str, position: int) -> None:
         """Keep how far a source has been read."""
-        self._run("INSERT OR REPLACE INTO sources VALUES (?, ?)", source, position)
+        self._run("INSERT OR REPLACE INTO sources VALUES (?, ?)", _key(source), position)
 
     def _prepare(self) -> None:
         with self.transaction():
@@ -174,9 +192,14 @@ SCHEMA = (
     f"PRAGMA application_id = {KIND}",
     "CREATE TABLE IF NOT EXISTS states (thread_id BLOB PRIMARY KEY, state BLOB, version INTEGER, touched REAL)",
     "CREATE INDEX IF NOT EXISTS touched ON states (touched)",
-    "CREATE TABLE IF NOT EXISTS rows (number INTEGER PRIMARY KEY AUTOINCREMENT, row BLOB)",
-    "CREATE TABLE IF NOT EXISTS sources (source TEXT PRIMARY KEY, position INTEGER)",
+    "CREATE TABLE IF NOT EXISTS rows (number INTEGER PRIMARY KEY AUTOINCREMENT, row BLOB, taken REAL, worker TEXT)",
+    "CREATE TABLE IF NOT EXISTS sources (source BLOB PRIMARY KEY, position INTEGER)",
 )
+
+
+def new_version() -> int:
+    """Return a number that nobody else comes upon."""
+    return int.from_bytes(os.urandom(7), "little") + 1
 
 
 def _key(thread_id: str) -> bytes:

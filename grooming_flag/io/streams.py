@@ -149,7 +149,9 @@ def check_not_input(
             raise DataError(f"{target}: is an input too; write the output elsewhere")
 
 
-def read_lines(path: str | os.PathLike[str], reach: Reach | None = None) -> Iterator[tuple[int, bytes]]:
+def read_lines(
+    path: str | os.PathLike[str], reach: Reach | None = None, stdin: IO[bytes] | None = None
+) -> Iterator[tuple[int, bytes]]:
     """Yield the number, from 1, and the bytes of each line that is not blank.
 
     Parameters
@@ -158,6 +160,8 @@ def read_lines(path: str | os.PathLike[str], reach: Reach | None = None) -> Iter
         ``-`` for standard input; decompressed if the name ends in .gz or .zst.
     reach : Reach, optional
         Gets the bytes of the file that have been read, compressed as they are.
+    stdin : file, optional
+        In place of standard input.
 
     Raises
     ------
@@ -167,7 +171,7 @@ def read_lines(path: str | os.PathLike[str], reach: Reach | None = None) -> Iter
     number = 0
     before = reach.done if reach else 0
     try:
-        with _open(path) as (lines, raw):
+        with _open(path, stdin) as (lines, raw):
             for number, line in enumerate(lines, 1):
                 if reach:
                     reach.done = before + raw.tell()
@@ -207,10 +211,10 @@ def _data_error(path: str | os.PathLike[str], error: Exception, place: str = "")
 
 
 @contextmanager
-def _open(path: str | os.PathLike[str]) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+def _open(path: str | os.PathLike[str], stdin: IO[bytes] | None = None) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
     """Give a file to read, decompressed, and the file as it is."""
     if str(path) == "-":
-        yield sys.stdin.buffer, io.BytesIO()
+        yield stdin or sys.stdin.buffer, io.BytesIO()
         return
     with open(path, "rb", buffering=CHUNK >> 2) as raw:
         if str(path).endswith(".gz"):
