@@ -311,9 +311,10 @@ def _notes(
     if contrary:
         others = recall([verdict for verdict in verdicts if verdict not in contrary])
         yield (
-            f"{len(contrary)} of the verdicts may be slips, so sure is the model of the contrary (the first: "
-            f"{_in_words(_described(contrary[0]))}). Look again: they hardly count in slope and offset, but fully in "
-            "rates" + (f", and recall is {number(others.value, 3)} without them." if others else ".")
+            f"{len(contrary)} of the verdicts may be slips: the new model is more than {1.0 - SLIP:.1%} sure of the "
+            f"contrary (the first: {_in_words(_described(contrary[0]))}). Look at them again. They hardly count in "
+            "slope and offset, but fully in rates"
+            + (f"; recall is {number(others.value, 3)} without them." if others else ".")
         )
     if report["disagreeing"]:
         yield f"On {report['disagreeing']} of the threads verdicts disagree; the latest on each counts."
