@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,11 @@ def test_the_order_of_verdicts_does_not_matter_where_times_are_there(rows: list[
     at = {when: (thread, kind) for thread, kind, when in rows}  # each time once
     verdicts = [Verdict(thread_id=thread, verdict=kind, reviewed_at=when) for when, (thread, kind) in at.items()]
     found = latest(verdicts)
-    assert latest(verdicts[::-1]) == found
+    backwards = latest(verdicts[::-1])
+    assert (sorted(backwards[0], key=attrgetter("thread_id")), backwards[1]) == (
+        sorted(found[0], key=attrgetter("thread_id")),
+        found[1],
+    )
     for thread in {one.thread_id for one in verdicts}:
         of_thread = [one for one in verdicts if one.thread_id == thread]
         (kept,) = [one for one in found[0] if one.thread_id == thread]

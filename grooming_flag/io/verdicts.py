@@ -95,8 +95,7 @@ def latest(verdicts: Iterable[Verdict]) -> tuple[list[Verdict], int]:
     """Return the verdicts that count, and on how many threads there were verdicts of different kinds.
 
     Of several verdicts on one thread and one model the latest counts, by `reviewed_at`; of the same time the one that
-    comes later. Those without a time are taken as earlier than all with one. The order of the result is that of thread
-    ids, so that it does not depend on the order of files where times are there.
+    comes later. Those without a time are taken as earlier than all with one. Each stands in place of the first.
     """
     found: dict[tuple[str, str], Verdict] = {}
     disagreeing = set()
@@ -107,7 +106,7 @@ def latest(verdicts: Iterable[Verdict]) -> tuple[list[Verdict], int]:
             disagreeing.add(key)
         if _time(one) >= _time(before):
             found[key] = one
-    return [found[key] for key in sorted(found)], len(disagreeing)
+    return list(found.values()), len(disagreeing)
 
 
 def _time(verdict: Verdict) -> float:

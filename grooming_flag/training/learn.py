@@ -24,6 +24,7 @@ contaminated data", JRSS B 50, 225-265). Then a far verdict has little pull, and
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -183,7 +184,9 @@ def learn_from(
     >>> [round(figure["value"], 2) for figure in report["figures"][:3]]  # confirmed, and probabilities before and after
     [0.3, 0.8, 0.36]
     """
-    (verdicts, n_disagreeing), name = latest(verdicts), name or f"{model.name}-recalibrated"
+    counted, n_disagreeing = latest(verdicts)
+    verdicts = sorted(counted, key=attrgetter("thread_id"))  # so that sums are the same in any order, to the last bit
+    name = name or f"{model.name}-recalibrated"
     if name in {model.name, *(one["from"] for one in model.lineage.get("recalibrated", ()))}:
         raise ModelError(
             f"the new model would be called {name} too, like one that it is from; give it another name, since "
