@@ -27,8 +27,9 @@ from grooming_flag.evaluation.changes import (
     ratio_of_rates,
     stability_index,
 )
-from grooming_flag.evaluation.drift import QUANTITIES, Answers, Period, drift, read_answers, unknown_shares
+from grooming_flag.evaluation.drift import QUANTITIES, drift
 from grooming_flag.evaluation.metrics import clopper_pearson
+from grooming_flag.evaluation.periods import Answers, Period, draw, read_answers, unknown_shares
 from grooming_flag.io.scores import FlagRow, score_writer
 from grooming_flag.io.verdicts import Verdict
 
@@ -253,7 +254,7 @@ def invented(n: int) -> list[str]:
 def test_a_draw_of_threads_has_so_many_and_is_the_same_for_the_same_seed() -> None:
     model, threads = small_model(sparse=True), [one for word in COMMON for one in talk(20, [word])]
     all_, some, again, other = (
-        unknown_shares(model, threads, n, seed) for n, seed in ((500, 0), (50, 0), (50, 0), (50, 1))
+        unknown_shares(model, draw(threads, n, seed)) for n, seed in ((500, 0), (50, 0), (50, 0), (50, 1))
     )
     assert (len(all_), len(some)) == (240, 50)
     assert some.tolist() == again.tolist() != other.tolist()
@@ -264,7 +265,7 @@ def test_every_thread_is_as_likely_to_be_drawn() -> None:
     model = small_model(sparse=True)
     threads = [Thread(str(i), [Message("a", word)]) for i, word in enumerate(COMMON)]
     every = unknown_shares(model, threads)
-    means = [unknown_shares(model, threads, 3, seed).mean() for seed in range(300)]
+    means = [unknown_shares(model, draw(threads, 3, seed)).mean() for seed in range(300)]
     assert np.mean(means) == pytest.approx(every.mean(), abs=3 * every.std() / math.sqrt(3 * 300))
 
 
@@ -276,12 +277,13 @@ def rows(n: int, seed: int, flagged: float = 0.02, abstained: float = 0.1, **fie
     found = []
     for i, score in enumerate(chance.normal(-5.0, 2.0, n).tolist()):
         abstains = bool(chance.random() < abstained)
+        flags = bool(not abstains and chance.random() < flagged)
         found.append(
             {
                 "thread_id": f"{CANARY}{i}",
                 "score": score,
-                "probability": None if abstains else 0.1,
-                "flagged": bool(not abstains and chance.random() < flagged),
+                "probability": None if abstains else 0.5 if flags else 0.1,
+                "flagged": flags,
                 "operating_point": "balanced",
                 "suspect": CANARY,
                 "suspect_probability": 0.5,
@@ -424,7 +426,88 @@ def test_rows_of_two_models_in_one_window_are_refused_with_their_place(tmp_path:
 def test_no_scores_and_a_file_on_both_sides_are_refused(tmp_path: Path) -> None:
     one, empty = written(tmp_path / "a.jsonl", rows(3, 0)), written(tmp_path / "b.jsonl", [])
     assert "there are no scores" in run("monitor", empty, "--reference", one).err
-    assert "given twice" in run("monitor", one, "--reference", one).err
+    assert f"{one}: the file is given twice" in run("monitor", one, "--reference", one).err.replace("\n", "")
+
+
+def test_the_highest_alone_are_no_window_though_not_all_of_them_are_flagged(tmp_path: Path) -> None:
+    whole = rows(200, 0, abstained=0.0)
+    for i, row in enumerate(whole):
+        row |= {"probability": (i * 77 % 200) / 200, "flagged": (i * 77 % 200) / 200 >= 0.95}
+    highest = sorted(whole, key=lambda row: -row["probability"])[:20]
+    one, other = written(tmp_path / "a.jsonl", whole), written(tmp_path / "b.jsonl", highest)
+    for window, reference in ((one, other), (other, one)):
+        ran = run("monitor", window, "--reference", reference)
+        assert (ran.status, ran.out, len(ran.error_lines)) == (1, b"", 1)
+        assert f"{other}: the threads are in order of probability" in ran.err
+        assert "give the scores of all threads" in ran.err
+    few = written(tmp_path / "c.jsonl", highest[-7:])  # may be in order by chance
+    assert run("monitor", few, "--reference", one).status in (0, 3)
+    with_abstained = written(
+        tmp_path / "d.jsonl", [*highest, {**highest[0], "probability": None, "abstained": True, "flagged": False}]
+    )
+    assert run("monitor", with_abstained, "--reference", one).status in (0, 3)
+
+
+@pytest.mark.parametrize("sides", [(0.3, 0.7), (0.7, 0.3)])
+def test_another_threshold_under_the_same_name_is_refused(tmp_path: Path, sides: tuple[float, float]) -> None:
+    files = []
+    for i, threshold in enumerate(sides):
+        found = rows(300, i, abstained=0.0)
+        for row, probability in zip(found, np.random.default_rng(i).random(300).tolist(), strict=True):
+            row |= {"probability": probability, "flagged": probability >= threshold}
+        files.append(written(tmp_path / f"{i}.jsonl", found))
+    ran = run("monitor", files[0], "--reference", files[1])
+    assert (ran.status, ran.out, len(ran.error_lines)) == (1, b"", 1)
+    assert "the threshold of m at balanced was changed" in ran.err
+
+
+def said(path: Path, ids: Sequence[str], kind: str = "confirmed", **fields: Any) -> Path:
+    verdicts = [Verdict(thread_id=i, verdict=kind, probability=0.5, model="m", **fields) for i in ids]  # type: ignore[arg-type]
+    path.write_bytes(b"".join(msgspec.json.encode(one) + b"\n" for one in verdicts))
+    return path
+
+
+def test_only_verdicts_on_threads_of_the_window_count(tmp_path: Path) -> None:
+    one, other = written(tmp_path / "a.jsonl", rows(300, 0)), written(tmp_path / "b.jsonl", rows(300, 1))
+    inside, outside = ([f"{CANARY}{name}{i}" for i in range(5)] for name in ("", "elsewhere"))
+    mixed = said(tmp_path / "mixed.jsonl", [*inside, *outside])
+    ran, found = monitor(one, "--reference", other, "--verdicts", mixed)
+    assert changes(found)["confirmed"]["window"]["n"] == 5
+    assert found["notes"] == ["5 verdicts of the window are on threads without scores there and do not count; 5 do."]
+    assert found["notes"][0] in " ".join(ran.error_lines)
+    for side in ("--verdicts", "--reference-verdicts"):
+        files = {"--verdicts": mixed, side: said(tmp_path / "outside.jsonl", outside)}
+        ran = run("monitor", one, "--reference", other, *(part for pair in files.items() for part in pair))
+        assert (ran.status, ran.out, len(ran.error_lines)) == (1, b"", 1)
+        assert "outside.jsonl: none of 5 verdicts is on a thread of" in ran.err
+        assert CANARY not in ran.err
+
+
+def test_of_verdicts_that_disagree_the_latest_counts_whatever_the_order_of_files(tmp_path: Path) -> None:
+    one, other = written(tmp_path / "a.jsonl", rows(300, 0)), written(tmp_path / "b.jsonl", rows(300, 1))
+    ids = [f"{CANARY}{i}" for i in range(5)]
+    early = said(tmp_path / "early.jsonl", ids, reviewed_at=1.0)
+    late = said(tmp_path / "late.jsonl", ids[:2], "dismissed", reviewed_at=2.0)
+    for files in ((early, late), (late, early)):
+        _, found = monitor(one, "--reference", other, *(part for file in files for part in ("--verdicts", file)))
+        assert changes(found)["confirmed"]["window"]["value"] == pytest.approx(0.6)
+        assert found["notes"] == ["On 2 threads of the window verdicts disagree; the latest on each counts."]
+
+
+@needs_bundled_model
+@pytest.mark.parametrize("side", ["--threads", "--reference-threads"])
+def test_threads_of_another_population_are_refused(tmp_path: Path, side: str) -> None:
+    scores = [written(tmp_path / f"{i}.jsonl", rows(60, i, model=bundled().name)) for i in range(2)]
+    threads = talk(60, COMMON)
+    right = write_threads(tmp_path / "right.jsonl", threads)
+    wrong = write_threads(
+        tmp_path / "wrong.jsonl", [*threads, *(replace(one, thread_id=f"{one.thread_id}x") for one in threads[:3])]
+    )
+    files = {"--threads": right, "--reference-threads": right, side: wrong}
+    ran = run("monitor", scores[0], "--reference", scores[1], *(part for pair in files.items() for part in pair))
+    assert (ran.status, ran.out, len(ran.error_lines)) == (1, b"", 1)
+    assert "wrong.jsonl: 3 of 63 threads drawn have no score in" in ran.err
+    assert CANARY not in ran.err
 
 
 def test_no_input_is_overwritten(tmp_path: Path) -> None:

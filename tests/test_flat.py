@@ -325,7 +325,7 @@ def test_folders_and_patterns_name_the_files_in_them(parts: Path, tmp_path: Path
     [
         (["{}/*.txt"], "there are no files"),
         (["{}/empty"], "there are no files"),
-        (["{}/day=1", "{}/*/a.csv"], "a file is given twice"),
+        (["{}/day=1", "{}/*/a.csv"], "the file is given twice"),
         (["{}/day=3.csv"], "there is no such file"),
     ],
 )

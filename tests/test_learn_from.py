@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import random
-from functools import cache
+from functools import cache, partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -34,21 +35,21 @@ from grooming_flag.evaluation.metrics import clopper_pearson, weighted_rate
 from grooming_flag.evaluation.verdicts import confirm_rate, recall, tally
 from grooming_flag.io.verdicts import Verdict
 from grooming_flag.training import learn_from
-from grooming_flag.training.learn import NO_SAMPLE, fit_recalibration
+from grooming_flag.training.learn import NO_SAMPLE, SD_OF_LOG_SLOPE, SD_OF_OFFSET, fit_recalibration, most_influential
 
 THRESHOLD = 0.1
+NUMBERS = count()
 SLOPES, OFFSETS = st.floats(0.3, 3.0), st.floats(-3.0, 3.0)
 
 
 def verdict(kind: str = "confirmed", probability: float | None = 0.5, **fields: Any) -> Verdict:
-    row = {"thread_id": "t", "verdict": str(kind), "model": "small", **fields}
+    row = {"thread_id": f"t{next(NUMBERS)}", "verdict": str(kind), "model": "small", **fields}
     return msgspec.convert({**row, "probability": None if probability is None else float(probability)}, Verdict)
 
 
 def verdicts_of(confirmed: int, dismissed: int, probability: float | None = 0.5, **fields: Any) -> list[Verdict]:
-    return [verdict("confirmed", probability, **fields)] * confirmed + [
-        verdict("dismissed", probability, **fields)
-    ] * dismissed
+    kinds = ["confirmed"] * confirmed + ["dismissed"] * dismissed
+    return [verdict(kind, probability, **fields) for kind in kinds]
 
 
 def platform(n: int, slope: float, offset: float, seed: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -185,16 +186,110 @@ def test_whatever_was_said_the_slope_stays_above_nothing_and_all_is_finite(rows:
 @given(st.permutations(range(12)))
 def test_the_order_of_verdicts_does_not_matter(order: list[int]) -> None:
     verdicts = [verdict("confirmed" if i % 3 else "dismissed", 0.1 + 0.07 * i) for i in range(12)]
-    shuffled = learn_from(small_model(), [verdicts[i] for i in order], "new")[1]
-    assert slope_and_offset(shuffled) == pytest.approx(
-        slope_and_offset(learn_from(small_model(), verdicts, "new")[1]), abs=1e-4
+    assert (
+        learn_from(small_model(), [verdicts[i] for i in order], "new")[1]
+        == learn_from(small_model(), verdicts, "new")[1]
     )
+
+
+def flagged_in_part(confirmed: int, dismissed: int) -> list[Verdict]:
+    """Return verdicts on flagged threads of a model that is right about them, the confirmed ones mostly above."""
+    places = np.arange(confirmed) / confirmed, np.arange(dismissed) / dismissed
+    return [verdict("confirmed", 0.2 + 0.75 * place) for place in places[0]] + [
+        verdict("dismissed", 0.1 + 0.7 * place) for place in places[1]
+    ]
+
+
+def slip(probability: float = 2e-7) -> Verdict:
+    return verdict("confirmed", probability, selection="sample", selection_probability=0.01)
+
+
+@pytest.mark.parametrize(
+    "right",
+    [
+        [*flagged_in_part(50, 30), *(verdict("dismissed", 1e-5, selection="sample") for _ in range(5))],
+        [*verdicts_of(0, 5, 0.04), *verdicts_of(0, 4, 1e-5, selection="sample")],
+    ],
+    ids=["86 verdicts", "10 verdicts"],
+)
+def test_one_slip_hardly_moves_anything_however_sure_the_model_was(right: list[Verdict]) -> None:
+    def fitted(verdicts: list[Verdict]) -> Any:
+        confirmed = np.array([one.verdict == "confirmed" for one in verdicts])
+        return fit_recalibration(np.array([one.probability for one in verdicts]), confirmed)
+
+    for probability in (2e-7, 1e-5, 0.0):
+        assert fitted([*right, slip(probability)])[:2] == pytest.approx(fitted(right)[:2], abs=0.04)
+
+
+def test_threads_that_were_missed_again_and_again_count_though_one_would_pass_for_a_slip() -> None:
+    others = [*flagged_in_part(50, 30), *verdicts_of(0, 200, 1e-5, selection="sample")]
+    none, one, many = (
+        slope_and_offset(learn_from(small_model(), [*others, *verdicts_of(n, 0, 1e-5, selection="sample")])[1])[0]
+        for n in (0, 1, 20)
+    )
+    assert one > none - 0.05
+    assert many < none - 0.3
+
+
+def test_a_verdict_that_may_be_a_slip_is_named_with_recall_without_it() -> None:
+    right = [*flagged_in_part(50, 30), *verdicts_of(0, 5, 1e-5, selection="sample", selection_probability=0.01)]
+    _, report = learn_from(small_model(), [*right, slip()])
+    assert report["contrary"] == 1
+    (note,) = [one for one in report["notes"] if "slips" in one]
+    assert "(the first: confirmed, sample, probability 2e-07)" in note
+    assert "recall is 1.000 without them" in note
+    _, clean = learn_from(small_model(), right)
+    assert (clean["contrary"], clean["notes"]) == (0, [])
+
+
+def test_the_verdict_on_which_most_depends_is_named_with_what_would_be_without_it() -> None:
+    right = flagged_in_part(12, 12)
+    doubtful = verdict("confirmed", 0.004, selection="sample")
+    _, report = learn_from(small_model(), [*right, doubtful])
+    told = report["without_one"]
+    assert {key: told[key] for key in ("verdict", "selection", "probability")} == {
+        "verdict": "confirmed",
+        "selection": "sample",
+        "probability": 0.004,
+    }
+    assert (told["slope"], told["offset"]) == slope_and_offset(learn_from(small_model(), right)[1])
+    assert "Much depends on one verdict (confirmed, sample, probability 0.004)" in report["notes"][0]
+    _, many = learn_from(small_model(), [*flagged_in_part(600, 600), doubtful])
+    assert not [note for note in many["notes"] if "depends" in note]
+
+
+@given(st.lists(st.tuples(st.floats(0.01, 0.99), st.booleans()), min_size=3, max_size=12))
+def test_no_other_verdict_moves_the_fit_much_more_than_the_one_that_is_named(rows: list[tuple[float, bool]]) -> None:
+    probabilities, confirmed = (np.array(column) for column in zip(*rows, strict=True))
+    fitted = fit_recalibration(probabilities, confirmed)
+    named = most_influential(probabilities, confirmed, fitted)
+
+    def moved(place: int) -> float:
+        without = fit_recalibration(np.delete(probabilities, place), np.delete(confirmed, place))
+        return math.hypot(
+            math.log(without.slope / fitted.slope) / SD_OF_LOG_SLOPE, (without.offset - fitted.offset) / SD_OF_OFFSET
+        )
+
+    assert moved(named) >= 0.5 * max(map(moved, range(len(rows))))
+
+
+def test_of_several_verdicts_on_a_thread_the_latest_counts_and_disagreement_is_told() -> None:
+    later = [msgspec.structs.replace(one, reviewed_at=9.0) for one in verdicts_of(3, 9, 0.7)]
+    opposite = {"confirmed": "dismissed", "dismissed": "confirmed"}
+    before = [msgspec.structs.replace(one, reviewed_at=1.0, verdict=opposite[one.verdict]) for one in later[:4]]
+    expected, alone = learn_from(small_model(), later)
+    for verdicts in ([*before, *later], [*later, *before]):
+        found, report = learn_from(small_model(), verdicts)
+        assert found.calibration == expected.calibration
+        assert report["verdicts"] == alone["verdicts"]
+        assert (report["disagreeing"], alone["disagreeing"]) == (4, 0)
+        assert "On 4 of the threads verdicts disagree; the latest on each counts." in report["notes"]
 
 
 def test_unsure_verdicts_are_counted_and_teach_nothing() -> None:
     decided = verdicts_of(3, 5)
     _, alone = learn_from(small_model(), decided, "new")
-    _, report = learn_from(small_model(), [*decided, *[verdict("unsure")] * 50], "new")
+    _, report = learn_from(small_model(), [*decided, *(verdict("unsure") for _ in range(50))], "new")
     assert report["verdicts"]["flagged"] == {"confirmed": 3, "dismissed": 5, "unsure": 50}
     assert report["figures"] == alone["figures"]
 
@@ -259,7 +354,7 @@ def test_the_lineage_says_what_was_learnt_from_and_grows() -> None:
     ("verdicts", "told"),
     [
         ([], "of 0 verdicts"),
-        ([verdict("unsure")] * 3, "of 3 verdicts 0 are confirmed or dismissed"),
+        ([verdict("unsure") for _ in range(3)], "of 3 verdicts 0 are confirmed or dismissed"),
         (verdicts_of(2, 2, None), "none of them with a probability"),
         (verdicts_of(5, 0), "all 5 verdicts that count are confirmed"),
         (verdicts_of(0, 5), "all 5 verdicts that count are dismissed"),
@@ -282,7 +377,10 @@ def test_verdicts_may_be_a_stream_and_the_model_has_a_name_of_its_own() -> None:
 
 
 def test_a_model_with_other_probabilities_needs_a_name_of_its_own() -> None:
-    assert "another name" in str(error_of(lambda: learn_from(small_model(), verdicts_of(2, 3), "small"), ModelError))
+    learnt_twice = learn_from(learnt()[0], verdicts_of(2, 3, model="new"), "newer")[0]
+    for model, name in ((small_model(), "small"), (learnt_twice, "small"), (learnt_twice, "new")):
+        verdicts = verdicts_of(2, 3, model=model.name)
+        assert "another name" in str(error_of(partial(learn_from, model, verdicts, name), ModelError))
 
 
 # --- rates and recall --------------------------------------------------------------------------------------------
@@ -403,6 +501,31 @@ def test_neither_the_model_nor_the_verdicts_are_overwritten(tmp_path: Path) -> N
         assert ran.status == 1
         assert "is an input too" in ran.err
     assert load_model(tmp_path / "small").name == "small"
+
+
+def test_no_model_is_replaced_since_verdicts_on_it_would_pass_for_verdicts_on_the_new_one(tmp_path: Path) -> None:
+    save_model(small_model(), tmp_path / "small")
+    first, second = (written(tmp_path / f"{n}.jsonl", verdicts_of(2, n, 0.7)) for n in (3, 30))
+    assert run("learn-from", first, "--model", tmp_path / "small", "-o", tmp_path / "m2").status == 0
+    before = load_model(tmp_path / "m2").calibration
+    ran = run("learn-from", second, "--model", tmp_path / "small", "-o", tmp_path / "m2")
+    assert (ran.status, ran.out, len(ran.error_lines)) == (1, b"", 1)
+    assert "holds a model of that name already" in ran.err
+    assert "choose another name" in ran.err
+    assert load_model(tmp_path / "m2").calibration == before
+
+
+def test_files_may_be_given_in_any_order(tmp_path: Path) -> None:
+    save_model(small_model(), tmp_path / "small")
+    files = [
+        written(tmp_path / f"{n}.jsonl", verdicts_of(9 - n, n, 0.3 + n / 20, reviewed_at=float(n))) for n in (3, 5)
+    ]
+    folders = []
+    for i, order in enumerate((files, files[::-1])):
+        (tmp_path / str(i)).mkdir()
+        assert run("learn-from", *order, "--model", tmp_path / "small", "-o", tmp_path / f"{i}/new").status == 0
+        folders.append({path.name: path.read_bytes() for path in (tmp_path / f"{i}/new").iterdir()})
+    assert folders[0] == folders[1]
 
 
 def test_standard_input_is_wrong_usage(tmp_path: Path) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import pytest
 from builders import CANARY, error_of
+from hypothesis import given
+from hypothesis import strategies as st
 
 from grooming_flag import DataError
-from grooming_flag.io.verdicts import REASONS, Verdict, read_verdicts
+from grooming_flag.io.verdicts import REASONS, Verdict, latest, read_verdicts
 
 GIVEN: dict[str, Any] = {"thread_id": "t1", "verdict": "confirmed", "reasons": ["secrecy"], "probability": 0.25}
 
@@ -34,6 +37,41 @@ def test_a_verdict_is_read_as_it_was_written(tmp_path: Path) -> None:
             reviewed_at=3.5,
         )
     ]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["t1", "t2"]), st.sampled_from(sorted(REASONS)), st.integers(0, 99)), max_size=9)
+)
+def test_the_order_of_verdicts_does_not_matter_where_times_are_there(rows: list[tuple[str, Any, int]]) -> None:
+    at = {when: (thread, kind) for thread, kind, when in rows}  # each time once
+    verdicts = [Verdict(thread_id=thread, verdict=kind, reviewed_at=when) for when, (thread, kind) in at.items()]
+    found = latest(verdicts)
+    backwards = latest(verdicts[::-1])
+    assert (sorted(backwards[0], key=attrgetter("thread_id")), backwards[1]) == (
+        sorted(found[0], key=attrgetter("thread_id")),
+        found[1],
+    )
+    for thread in {one.thread_id for one in verdicts}:
+        of_thread = [one for one in verdicts if one.thread_id == thread]
+        (kept,) = [one for one in found[0] if one.thread_id == thread]
+        assert kept.reviewed_at == max(one.reviewed_at or 0.0 for one in of_thread)
+    kinds = {thread: {one.verdict for one in verdicts if one.thread_id == thread} for thread, _, _ in rows}
+    assert found[1] == sum(len(of_thread) > 1 for of_thread in kinds.values())
+
+
+def test_a_verdict_without_a_time_comes_before_those_with_one_and_of_equals_the_later_line_counts() -> None:
+    timed, untimed, again = (
+        Verdict(thread_id="t", verdict="confirmed", reviewed_at=1.0),
+        Verdict(thread_id="t", verdict="dismissed"),
+        Verdict(thread_id="t", verdict="unsure", reviewed_at=1.0),
+    )
+    assert latest([timed, untimed]) == latest([untimed, timed]) == ([timed], 1)
+    assert latest([timed, again])[0] == [again]
+
+
+def test_verdicts_on_one_thread_by_two_models_are_two() -> None:
+    both = [Verdict(thread_id="t", verdict="confirmed", model=model) for model in ("a", "b")]
+    assert latest(both) == (both, 0)
 
 
 def test_of_several_verdicts_on_a_thread_the_last_counts(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from rich.table import Table
 from grooming_flag.artifact import load_model
 from grooming_flag.cli.options import ModelFolder, err
 from grooming_flag.io.streams import check_not_input, input_files, whole_file
-from grooming_flag.io.verdicts import read_verdicts
 
 ALARM = 3
 """Exit status if anything changed by more than is tolerated."""
@@ -53,7 +52,8 @@ def monitor(
         raise typer.BadParameter("needs --verdicts to compare with", param_hint="--reference-verdicts")
     if plot is not None and plot.suffix != ".svg":
         raise typer.BadParameter("name a .svg file", param_hint="--plot")
-    from grooming_flag.evaluation.drift import Period, drift, read_answers, read_unknown
+    from grooming_flag.evaluation.drift import drift
+    from grooming_flag.evaluation.periods import read_period
     from grooming_flag.evaluation.report.drift import drift_plot
 
     tolerances = _tolerances(tolerance)
@@ -63,14 +63,9 @@ def monitor(
     check_not_input((target, plot), [*read, *(verdicts or ()), *(reference_verdicts or ())])
     loaded = load_model(model) if threads else None
 
-    def period(scores: list[str], of_verdicts: list[Path] | None, of_threads: list[str] | None) -> Period:
-        answers = read_answers(*scores)
-        unknown = read_unknown(loaded, answers, of_threads) if loaded and of_threads else None
-        return Period(answers, list(read_verdicts(*(of_verdicts or ()))), unknown)
-
     with err.status("reading"):
-        before = period(reference, reference_verdicts, reference_threads)
-        found = drift(before, period(window, verdicts, threads), tolerances)
+        before = read_period(reference, reference_verdicts or (), reference_threads or (), loaded)
+        found = drift(before, read_period(window, verdicts or (), threads or (), loaded), tolerances)
     if plot is not None:
         with whole_file(plot) as file:
             file.write(drift_plot(found).encode())
@@ -121,6 +116,8 @@ def _show(found: Mapping[str, Any]) -> None:
     for row in found["changes"]:
         if row["alarm"]:
             err.print(f"{row['quantity']}: {row['look']}", markup=False)
+    for note in found["notes"]:
+        err.print(f"note: {note}", markup=False)
     counts = found["threads"]
     alarms = plural(len(found["alarms"]), "alarm")
     err.print(f"{counts['window']:,} threads against {counts['reference']:,}: {alarms}")

@@ -1,20 +1,18 @@
 """Whether a platform has changed under a model: a window of its answers against earlier ones, with intervals.
 
 Of many threads any change is significant. So what is asked is not whether something changed but whether it changed by
-more than is tolerated: a quantity alarms if the whole interval of its change lies beyond the tolerance. The intervals
-hold together in 95 % of all cases (each of ``1 - 0.05 / m`` for m quantities, Bonferroni), so that a window in which
-nothing changes by more than is tolerated has any alarm in at most 5 % of all cases, and far less if nothing changes.
+more than is tolerated: a quantity alarms if the whole interval of its change lies beyond the tolerance. All intervals
+at once contain the true values in 95 % of all cases (each of ``1 - 0.05 / m`` for m quantities, Bonferroni), so that a
+window in which nothing changes by more than is tolerated has any alarm in at most 5 % of all cases, and far less if
+nothing changes.
 """
 
 from __future__ import annotations
 
 import math
-import os
-import random
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,19 +29,12 @@ from grooming_flag.evaluation.changes import (
 )
 from grooming_flag.evaluation.figures import as_number
 from grooming_flag.evaluation.metrics import clopper_pearson
+from grooming_flag.evaluation.periods import Answers, Period, quantiles
 from grooming_flag.evaluation.verdicts import check_model, confirm_rate, mean_probability
-from grooming_flag.io.scores import FlagRow, read_flags
-from grooming_flag.io.shards import MANIFEST
-from grooming_flag.io.streams import input_files
-from grooming_flag.io.threads import read_threads
 from grooming_flag.io.verdicts import Verdict
-from grooming_flag.model import Model
-from grooming_flag.records import Thread
 
 LEVEL = 0.95
 BINS = 10
-WIDTH = 0.01  # of a score, below which scores are one
-SAMPLE = 2000
 
 
 class Quantity(NamedTuple):
@@ -129,55 +120,6 @@ class Change(NamedTuple):
 Compared = tuple[Estimate, Estimate, Interval]
 
 
-@dataclass(slots=True)
-class Answers:
-    """What a model said of many threads, in constant memory.
-
-    Attributes
-    ----------
-    model, operating_point : str
-    n, n_flagged, n_abstained : int
-        Threads.
-    scores : Counter
-        How many threads have which score, in steps of 0.01, of those the model did not abstain on.
-    """
-
-    model: str
-    operating_point: str | None
-    n: int = 0
-    n_flagged: int = 0
-    n_abstained: int = 0
-    scores: Counter[int] = field(default_factory=Counter)
-
-    def add(self, row: FlagRow) -> None:
-        """Count a thread."""
-        self.n += 1
-        self.n_flagged += row.flagged
-        self.n_abstained += row.abstained
-        if not row.abstained:
-            self.scores[math.floor(row.score / WIDTH)] += 1
-
-    @property
-    def median_score(self) -> float | None:
-        """The median of the scores, log-odds; None if there are none."""
-        middle = _quantiles(self.scores, 2)
-        return middle[0] * WIDTH if middle else None
-
-    @property
-    def by(self) -> str:
-        """Whose answers these are."""
-        return f"{self.model} at {self.operating_point or 'a threshold without a name'}"
-
-
-@dataclass(frozen=True, slots=True)
-class Period:
-    """What there is of a time: answers, and where they are known verdicts and shares of unknown n-grams of threads."""
-
-    answers: Answers
-    verdicts: Sequence[Verdict] = ()
-    unknown: NDArray[np.float64] | None = None
-
-
 def drift(reference: Period, window: Period, tolerances: Mapping[str, float] | None = None) -> dict[str, Any]:
     """Compare a window with a reference; return what `grooming-flag monitor` writes (see docs/operations.md).
 
@@ -195,7 +137,7 @@ def drift(reference: Period, window: Period, tolerances: Mapping[str, float] | N
     Raises
     ------
     DataError
-        If they are of two models or operating points, or have no or only flagged threads.
+        If they are of two models, operating points or thresholds, or all threads of one are flagged.
     """
     for name, period in (("reference", reference), ("window", window)):
         if period.answers.n_flagged == period.answers.n:
@@ -208,6 +150,13 @@ def drift(reference: Period, window: Period, tolerances: Mapping[str, float] | N
         raise DataError(
             f"the reference is by {reference.answers.by}, the window by {window.answers.by}; "
             "compare scores of one model at one operating point"
+        )
+    least = min(reference.answers.least_flagged, window.answers.least_flagged)
+    highest = max(reference.answers.highest_unflagged, window.answers.highest_unflagged)
+    if least <= highest:
+        raise DataError(
+            f"threads are flagged from a probability of {least:.6g} on, and others of {highest:.6g} are not, so the "
+            f"threshold of {window.answers.by} was changed; score both times again at one threshold"
         )
     compared: dict[str, Callable[[float], Compared]] = {
         "scores": lambda level: _scores(reference.answers, window.answers, level),
@@ -233,62 +182,18 @@ def drift(reference: Period, window: Period, tolerances: Mapping[str, float] | N
         "changes": [
             {**one._asdict(), "reference": one.reference._asdict(), "window": one.window._asdict()} for one in changes
         ],
+        "notes": [*_notes("reference", reference), *_notes("window", window)],
     }
 
 
-def read_answers(*inputs: str) -> Answers:
-    """Return what score files say, read as a stream.
-
-    Parameters
-    ----------
-    *inputs : str
-        JSON lines or Parquet; folders and patterns of names stand for the files in them.
-
-    Raises
-    ------
-    DataError
-        If a row is none of this library's, or rows are of two models or operating points.
-    """
-    found: Answers | None = None
-    for path in input_files(inputs):
-        if os.path.basename(path) == MANIFEST:
-            continue
-        for place, row in read_flags(path):
-            found = found or Answers(row.model, row.operating_point)
-            if (row.model, row.operating_point) != (found.model, found.operating_point):
-                raise DataError(
-                    f"{path}, {place}: is by {Answers(row.model, row.operating_point).by}, rows before by {found.by}; "
-                    "compare scores of one model at one operating point"
-                )
-            found.add(row)
-    if found is None:
-        raise DataError(f"{', '.join(inputs)}: there are no scores")
-    return found
-
-
-def unknown_shares(model: Model, threads: Iterable[Thread], n: int = SAMPLE, seed: int = 0) -> NDArray[np.float64]:
-    """Return which share of the distinct n-grams of threads has no weight, 0..1, of at most n drawn at random.
-
-    The draw is a reservoir (Vitter 1985, algorithm R): threads are a stream, of which n are held.
-    """
-    rng = random.Random(seed)
-    drawn: list[Thread] = []
-    for i, thread in enumerate(threads):
-        if i < n:
-            drawn.append(thread)
-        elif (place := rng.randrange(i + 1)) < n:
-            drawn[place] = thread
-    return 1.0 - model.known_shares([thread.messages for thread in drawn])
-
-
-def read_unknown(model: Model, answers: Answers, inputs: Sequence[str]) -> NDArray[np.float64]:
-    """Return the shares of unknown n-grams of threads in files, by the model whose answers these are."""
-    if model.name != answers.model:
-        raise DataError(f"the scores are by {answers.model}, and the model is {model.name}; name its folder")
-    found = unknown_shares(model, read_threads(*input_files(inputs)))
-    if not len(found):
-        raise DataError(f"{', '.join(inputs)}: there are no threads")
-    return found
+def _notes(name: str, period: Period) -> Iterator[str]:
+    if period.n_elsewhere:
+        yield (
+            f"{period.n_elsewhere} verdicts of the {name} are on threads without scores there and do not count; "
+            f"{len(period.verdicts)} do."
+        )
+    if period.n_disagreeing:
+        yield f"On {period.n_disagreeing} threads of the {name} verdicts disagree; the latest on each counts."
 
 
 def _change(name: str, compared: Compared, tolerance: float) -> Change:
@@ -311,7 +216,7 @@ def _change(name: str, compared: Compared, tolerance: float) -> Change:
 
 
 def _scores(reference: Answers, window: Answers, level: float) -> Compared:
-    edges = _quantiles(reference.scores, BINS)
+    edges = quantiles(reference.scores, BINS)
     counts = [_binned(edges, one.scores) for one in (reference, window)]
     before, now = (Estimate(one.median_score, None, None, one.scores.total()) for one in (reference, window))
     return before, now, stability_index(counts[0], counts[1], level)
@@ -356,14 +261,6 @@ def _share(hits: int, n: int, level: float) -> Interval:
 def _estimate(found: Interval, n: int) -> Estimate:
     value, low, high = map(as_number, found)
     return Estimate(value, low, high, n)
-
-
-def _quantiles(scores: Counter[int], bins: int) -> list[int]:
-    """Return the highest score of each bin but the last, where bins hold equally many threads as far as they can."""
-    places = np.array(sorted(scores))
-    below = np.cumsum([scores[place] for place in places.tolist()])
-    wanted = scores.total() * np.arange(1, bins) / bins
-    return np.unique(places[np.searchsorted(below, wanted)]).tolist() if len(places) else []
 
 
 def _binned(edges: Sequence[int], scores: Counter[int]) -> NDArray[np.int64]:

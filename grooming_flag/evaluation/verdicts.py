@@ -63,10 +63,11 @@ def recall(verdicts: Sequence[Verdict]) -> Figure | None:
 
     With weights ``1 / selection_probability`` there are `F` flagged threads, of which the share `f` is risky, and `U`
     others, of which `u` is: recall is ``f F / (f F + u U)``. Its interval takes the bounds of both shares, each of
-    97.5 %, so that they hold together in at least 95 % of all cases (Bonferroni; on bounds of both strata: Webber 2013,
-    "Approximate recall confidence intervals", ACM TOIS 31). Where none of the n sampled threads was confirmed, the
-    upper bound of `u` is exactly ``1 - 0.0125^(1/n)``, about 4.4 / n (Clopper and Pearson 1934; with 5 % on one side
-    alone it is the rule of three, Hanley and Lippman-Hand 1983), and the lower bound of recall follows from it.
+    97.5 %, so that both at once contain the true values in at least 95 % of all cases (Bonferroni; on bounds of both
+    strata: Webber 2013, "Approximate recall confidence intervals", ACM TOIS 31). Where none of the n sampled threads
+    was confirmed, the upper bound of `u` is exactly ``1 - 0.0125^(1/n)``, about 4.4 / n (Clopper and Pearson 1934; with
+    5 % on one side alone it is the rule of three, Hanley and Lippman-Hand 1983), and the lower bound of recall follows
+    from it.
 
     Threads with the verdict "unsure" count in neither.
     """

@@ -97,8 +97,11 @@ def input_files(inputs: Iterable[str | os.PathLike[str]]) -> list[str]:
         if not found or not name:
             raise DataError(f"{name}: cannot be read: there are no files")
         files += found
-    if len(set(map(os.path.realpath, files))) < len(files):
-        raise DataError("a file is given twice; name each once")
+    seen: set[str] = set()
+    for file in files:
+        if os.path.realpath(file) in seen:
+            raise DataError(f"{file}: the file is given twice; name each once")
+        seen.add(os.path.realpath(file))
     return files
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import msgspec
@@ -67,7 +68,7 @@ _decoder = msgspec.json.Decoder(Verdict)
 
 
 def read_verdicts(*paths: str | os.PathLike[str]) -> Iterator[Verdict]:
-    """Yield the verdicts of JSON-lines files; of several on one thread the last, in place of the first.
+    """Yield the verdicts of JSON-lines files that count; see `latest`.
 
     Parameters
     ----------
@@ -79,13 +80,37 @@ def read_verdicts(*paths: str | os.PathLike[str]) -> Iterator[Verdict]:
     DataError
         If a line is no verdict. The message names file, line and field.
     """
-    found: dict[str, Verdict] = {}
+    yield from latest(read_all_verdicts(*paths))[0]
+
+
+def read_all_verdicts(*paths: str | os.PathLike[str]) -> Iterator[Verdict]:
+    """Yield all verdicts of JSON-lines files, in their order; else as `read_verdicts`."""
     for path in paths:
         check_readable(path)
         for number, line in read_lines(path):
-            verdict = _parse(line, f"{path}, line {number}")
-            found[verdict.thread_id] = verdict
-    yield from found.values()
+            yield _parse(line, f"{path}, line {number}")
+
+
+def latest(verdicts: Iterable[Verdict]) -> tuple[list[Verdict], int]:
+    """Return the verdicts that count, and on how many threads there were verdicts of different kinds.
+
+    Of several verdicts on one thread and one model the latest counts, by `reviewed_at`; of the same time the one that
+    comes later. Those without a time are taken as earlier than all with one. Each stands in place of the first.
+    """
+    found: dict[tuple[str, str], Verdict] = {}
+    disagreeing = set()
+    for one in verdicts:
+        key = one.thread_id, one.model or ""
+        before = found.setdefault(key, one)
+        if one.verdict != before.verdict:
+            disagreeing.add(key)
+        if _time(one) >= _time(before):
+            found[key] = one
+    return list(found.values()), len(disagreeing)
+
+
+def _time(verdict: Verdict) -> float:
+    return -math.inf if verdict.reviewed_at is None else verdict.reviewed_at
 
 
 def _parse(line: bytes, place: str) -> Verdict:
