@@ -254,7 +254,9 @@ def test_few_expected_are_said_in_words() -> None:
 def test_an_empty_queue_is_a_queue() -> None:
     queue = queue_of([thread("tea", "kettle")])
     assert queue.reviews == []
-    assert "0 reviews in 0 cases" in render_page(queue, MODEL)
+    page = render_page(queue, MODEL)
+    assert "0 reviews in 0 cases" in page
+    assert "expected to be confirmed if" not in page
 
 
 # --- score files -------------------------------------------------------------------------------------------------
