@@ -443,6 +443,9 @@ def test_a_verdict_leaves_the_focus_where_it_was(open_page: Open) -> None:
     tab.locator(f"#{row} button").focus()
     press(tab, "c")
     assert tab.evaluate("document.activeElement.closest('.message').id") == row
+    tab.locator("#reasons button").nth(1).focus()
+    press(tab, "s")
+    assert tab.evaluate("document.activeElement.textContent") == "2 secrecy"
 
 
 # --- hostile text ------------------------------------------------------------------------------------------------

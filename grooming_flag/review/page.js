@@ -151,7 +151,7 @@ function save() {
   const url = URL.createObjectURL(new Blob([last.content], { type: "application/jsonl" }));
   h("a", { href: url, download: last.name }).click();
   setTimeout(() => URL.revokeObjectURL(url), 60000);
-  drawVerdict();
+  $("save").disabled = !last.content;
   const outdated = before.content && before.content !== last.content ? ` It replaces ${before.name}: delete that.` : "";
   return say(`${count(given.size, "verdict")} to ${last.name}: see that it is there.${outdated} ` +
     "They stay in this page until it is closed.");
