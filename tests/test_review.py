@@ -27,11 +27,12 @@ from cli import run
 from hypothesis import given
 from hypothesis import strategies as st
 
+import grooming_flag.batch as scoring
 from grooming_flag import Assessment, DataError, Message, MissingExtraError, Model, Thread, save_model
 from grooming_flag.evaluation.early import replay
 from grooming_flag.io.scores import FlagRow, read_flags, score_writer
 from grooming_flag.review import Queue, build_queue, render_page
-from grooming_flag.review.content import N_AGAINST, N_FOR, content_of, trend_of
+from grooming_flag.review.content import N_AGAINST, N_FOR, content_of, ranks, trend_of
 from grooming_flag.segments import SegmentRule
 
 MODEL = model_of_words(dict.fromkeys(PATTERN, 3000))
@@ -204,10 +205,58 @@ def test_a_thread_with_several_scores_is_refused() -> None:
     assert "t9 has several scores" in str(error)
 
 
+def test_ids_that_score_files_write_alike_are_told_apart_from_scores_of_two_runs() -> None:
+    threads = [replace(of_strength(9, "ann", "t"), thread_id=name) for name in ("lone\ud800", "lone\ud801")]
+    error = error_of(lambda: queue_of(threads), DataError)
+    assert "several threads have the id lone?" in str(error)
+    assert "give each an id of its own" in str(error)
+
+
+@pytest.mark.parametrize("part", ["only flagged", "capacity", "one file of two"])
+def test_a_sample_of_a_part_of_the_scores_is_refused(part: str) -> None:
+    threads = labelled_threads(40)
+    rows = rows_of(threads)
+    if part == "only flagged":
+        rows = [row for row in rows if row.flagged]
+    elif part == "capacity":
+        rows = sorted(rows, key=lambda row: -row.score)[:30]
+    else:
+        rows = rows[:20]
+    error = error_of(lambda: build_queue(rows, threads, MODEL, n_sampled=3), DataError)
+    assert "has no score, and a random sample has to be of all threads" in str(error)
+    assert "without --capacity or --only-flagged" in str(error)
+    if part != "one file of two":
+        assert build_queue(rows, threads, MODEL).reviews
+
+
+def test_threads_of_other_scores_are_refused_though_nothing_is_flagged() -> None:
+    scored, others = labelled_threads(9), labelled_threads(9, prefix="other ")
+    error = error_of(lambda: build_queue(rows_of(scored, at=1.0), others, MODEL), DataError)
+    assert "thread t0 has a score and is not among the threads" in str(error)
+
+
+@pytest.mark.parametrize("changed", [{"model": "other"}, {"operating_point": "balanced"}])
+def test_scores_of_two_runs_are_refused(changed: dict[str, str]) -> None:
+    threads = labelled_threads(9)
+    rows = rows_of(threads)
+    rows[3] = replace(rows[3], **changed)
+    error = error_of(lambda: build_queue(rows, threads, MODEL), DataError)
+    assert "thread t3 was scored by" in str(error)
+    assert "give the scores of one run" in str(error)
+
+
+def test_few_expected_are_said_in_words() -> None:
+    threads = [thread("tea", "kettle", thread_id="t")]
+    queue = build_queue(MODEL.with_prior(1e-6).assess_many(threads, at=0.0), threads, MODEL.with_prior(1e-6))
+    assert queue.expected_in_words == "less than 0.1"
+
+
 def test_an_empty_queue_is_a_queue() -> None:
     queue = queue_of([thread("tea", "kettle")])
     assert queue.reviews == []
-    assert "0 reviews in 0 cases" in render_page(queue, MODEL)
+    page = render_page(queue, MODEL)
+    assert "0 reviews in 0 cases" in page
+    assert "expected to be confirmed if" not in page
 
 
 # --- score files -------------------------------------------------------------------------------------------------
@@ -258,6 +307,24 @@ def test_messages_that_speak_against_are_named_strongest_first() -> None:
     assert content["evidence"] == [0]
     assert content["against"] == [2, 1, 4]
     assert len(content["against"]) == N_AGAINST
+
+
+@given(st.lists(st.sampled_from([-2.0, -0.5, 0.0, 0.5]), max_size=30), st.floats(-9, 9))
+def test_how_many_messages_are_ranked_depends_on_the_length_alone(contributions: list[float], shift: float) -> None:
+    highest, lowest = ranks(dict(enumerate(contributions)), "t")
+    assert len(highest) == min(N_FOR, len(contributions) - len(lowest))
+    assert len(lowest) == min(N_AGAINST, len(contributions) // 2)
+    assert not set(highest) & set(lowest)
+    others = set(range(len(contributions))) - {*highest, *lowest}
+    worth = [contributions[place] for place in highest] + [contributions[place] for place in reversed(lowest)]
+    assert worth == sorted(worth, reverse=True)
+    assert all(worth[0] >= contributions[place] >= worth[-1] for place in others)
+    assert ranks({i: one + shift for i, one in enumerate(contributions)}, "t") == (highest, lowest)
+
+
+def test_equal_messages_are_ranked_in_no_order() -> None:
+    first = {ranks(dict.fromkeys(range(9), 0.0), f"t{i}")[0][0] for i in range(99)}
+    assert first == set(range(9))
 
 
 def test_repeated_message_ids_do_not_mix_messages_up() -> None:
@@ -334,7 +401,7 @@ def test_the_page_states_reviews_prior_and_operating_point() -> None:
         f"5 reviews in 5 cases: 3 of {queue.n_flagged} threads flagged at sensitive (probability 0.05 or more)" in text
     )
     assert f"about {queue.expected:.1f} are expected to be confirmed if 1 in 100 threads" in text
-    assert f"2 drawn at random from {queue.n_unflagged} that were not flagged" in text
+    assert f"2 drawn at random from {queue.n_unflagged} not flagged" in text
     assert "nothing here acts on a user" in text
 
 
@@ -369,7 +436,8 @@ def test_the_command_writes_a_page_that_only_its_owner_reads(scored: dict[str, P
     ran = review(scored, "--capacity", 4, "--sample-unflagged", 3, "--authors", "thread", "--seed", 1)
     assert ran.status == 0, ran.err
     assert "4 of" in ran.err
-    assert "and 3 of" in ran.err
+    assert "\n3 of" in ran.err
+    assert "7 cases, one per thread, in" in ran.err
     assert "confidential" in ran.err
     data = data_of(scored["page.html"].read_text(encoding="utf-8"))
     assert len(data["cases"]) == 7
@@ -385,6 +453,36 @@ def test_the_same_input_gives_the_same_page(scored: dict[str, Path]) -> None:
         assert review(scored, "--sample-unflagged", 3).status == 0
         pages.append(scored["page.html"].read_bytes())
     assert pages[0] == pages[1]
+
+
+def test_scores_in_parts_are_those_of_one_file(
+    scored: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "SHARD_THREADS", 10)
+    assert review(scored, "--sample-unflagged", 3).status == 0
+    whole = scored["page.html"].read_bytes()
+    folder = tmp_path / "parts"
+    assert run("score", scored["threads.jsonl"], "-o", f"{folder}/", "--model", scored["model"]).status == 0
+    parts = sorted(folder.glob("part-*"))
+    assert len(parts) > 2
+    where = ("-o", scored["page.html"], "--model", scored["model"], "--sample-unflagged", 3)
+    for scores in ([folder], parts, [f"{folder}/part-*"]):
+        scored["page.html"].unlink()
+        assert run("review", scored["threads.jsonl"], *scores, *where).status == 0
+        assert scored["page.html"].read_bytes() == whole
+    ran = run("review", scored["threads.jsonl"], *parts[1:], *where)
+    assert ran.status == 1
+    assert "of all files of the run" in ran.err
+    manifest = folder / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"complete": true', '"complete": false'))
+    ran = run("review", scored["threads.jsonl"], folder, *where)
+    assert ran.status == 1
+    assert "not all threads are scored yet" in ran.err
+    manifest.write_text(manifest.read_text().replace('"complete": false', '"complete": true'))
+    parts[0].unlink()
+    ran = run("review", scored["threads.jsonl"], folder, *where)
+    assert ran.status == 1
+    assert "part-00000.jsonl: is not as it was written" in ran.err
 
 
 def test_the_command_refuses_what_would_lose_an_input(scored: dict[str, Path]) -> None:

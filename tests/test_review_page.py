@@ -123,6 +123,7 @@ def test_everything_can_be_done_with_the_mouse(open_page: Open, tmp_path: Path) 
     tab.get_by_role("button", name="Dismissed").click()
     tab.get_by_role("button", name="2 peers").click()
     tab.get_by_role("button", name="Next open").click()
+    tab.get_by_role("button", name="Show text").click()
     tab.get_by_role("button", name="Confirmed").click()
     tab.get_by_role("button", name="Undo").click()
     tab.get_by_role("button", name="Unsure").click()
@@ -141,7 +142,7 @@ def test_undo_takes_back_one_step_at_a_time_where_it_was_made(open_page: Open, t
     queue = queue_of(threads_of(20), authors="thread", capacity=3)
     first, second = (review.thread_id for review in queue.reviews[:2])
     tab = open_page(queue)
-    press(tab, "c2nd")
+    press(tab, "rc2nrd")
     assert title(tab) == second
     press(tab, "zz")
     assert title(tab) == first
@@ -149,6 +150,7 @@ def test_undo_takes_back_one_step_at_a_time_where_it_was_made(open_page: Open, t
     assert [(one.thread_id, one.verdict, one.reasons) for one in saved(tab, tmp_path)] == [(first, "confirmed", ())]
     press(tab, "zz")
     assert tab.locator("#progress-text").inner_text() == "0 of 3 reviewed"
+    assert saved(tab, tmp_path) == []
     assert tab.get_by_role("button", name="Save verdicts").is_disabled()
 
 
@@ -156,7 +158,7 @@ def test_another_verdict_drops_the_reasons_of_the_first_and_a_reason_can_be_take
     open_page: Open, tmp_path: Path
 ) -> None:
     tab = open_page(queue_of(threads_of(20), authors="thread", capacity=2))
-    press(tab, "c1d12" + "1")
+    press(tab, "rc1d12" + "1")
     pressed = [button.get_attribute("aria-pressed") for button in tab.locator("#reasons button").all()]
     assert pressed == ["false", "true", *["false"] * 6]
     assert [(one.verdict, one.reasons) for one in saved(tab, tmp_path)] == [("dismissed", ("peers",))]
@@ -171,14 +173,54 @@ def test_leaving_with_unsaved_verdicts_is_warned_of(open_page: Open, tmp_path: P
     press(tab, "j")
     tab.reload()
     assert asked == []
-    press(tab, "c")
+    press(tab, "rc")
     tab.reload()
     assert asked == ["beforeunload"]
     assert tab.locator("#progress-text").inner_text() == "0 of 2 reviewed"  # no trace of it is kept
-    press(tab, "c")
+    press(tab, "rc")
     saved(tab, tmp_path)
     tab.reload()
     assert asked == ["beforeunload"]
+
+
+def test_no_verdict_is_taken_before_text_was_shown(open_page: Open) -> None:
+    tab = open_page(queue_of(threads_of(20), authors="thread", capacity=3))
+    status, progress = tab.get_by_role("status"), tab.locator("#progress-text")
+    confirmed = tab.get_by_role("button", name="Confirmed")
+    press(tab, "c")
+    assert status.inner_text() == "Show the text first (r): a verdict is about what was read."
+    confirmed.click(force=True)
+    assert progress.inner_text() == "0 of 3 reviewed"
+    assert confirmed.get_attribute("aria-disabled") == "true"
+    press(tab, "r")
+    assert confirmed.get_attribute("aria-disabled") == "false"
+    press(tab, "rc")  # hidden again, and read
+    press(tab, "nd")
+    assert progress.inner_text() == "1 of 3 reviewed"
+    tab.locator(".message button").first.click()
+    press(tab, "dn")
+    assert progress.inner_text() == "2 of 3 reviewed"
+    press(tab, "ku")  # back at a thread that was read
+    assert status.inner_text() == "unsure. 1 thread left."
+
+
+def test_what_changed_since_the_last_file_is_unsaved_though_it_is_an_undo(open_page: Open, tmp_path: Path) -> None:
+    tab = open_page(queue_of(threads_of(20), authors="thread", capacity=2))
+    asked: list[str] = []
+    tab.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+    status = tab.get_by_role("status")
+    press(tab, "rd")
+    assert len(saved(tab, tmp_path)) == 1
+    first = re.findall(r"1 verdict to (\S+\.jsonl): ", status.inner_text())[0]
+    assert "until it is closed" in status.inner_text()
+    press(tab, "z")
+    tab.close(run_before_unload=True)
+    tab.wait_for_timeout(200)
+    assert asked == ["beforeunload"]
+    assert saved(tab, tmp_path) == []
+    assert f"It replaces {first}: delete that." in status.inner_text()
+    press(tab, "s")
+    assert status.inner_text() == "There are no verdicts yet."
 
 
 def test_nothing_is_stored_in_the_browser(open_page: Open) -> None:
@@ -198,6 +240,7 @@ def test_single_keys_can_be_switched_off(open_page: Open) -> None:
     press(tab, "?")
     tab.get_by_label("Single keys do this").uncheck()
     tab.keyboard.press("Escape")
+    tab.get_by_role("button", name="Show text").click()
     press(tab, "cj")
     assert tab.locator("#progress-text").inner_text() == "0 of 2 reviewed"
     tab.keyboard.press("Control+c")
@@ -312,7 +355,7 @@ def test_threads_of_one_suspect_are_one_case(open_page: Open) -> None:
     tab = open_page(queue_of(threads, at=0.1, capacity=2))
     assert tab.locator("#place").inner_text() == "Case 1 of 1, thread 1 of 2"
     assert "1\nflagged threads of this suspect outside this case" in tab.locator("#facts").inner_text()
-    press(tab, "u")
+    press(tab, "ru")
     tab.get_by_role("button", name="Thread 2").click()
     assert title(tab) == "t9"
     assert tab.locator("#siblings button").all_inner_texts() == ["Thread 1: unsure", "Thread 2"]
@@ -322,21 +365,59 @@ def test_a_queue_with_a_sample_is_blind_until_the_verdict(open_page: Open) -> No
     threads = [*threads_of(20), Thread("short", [Message("left", "tea")])]
     queue = queue_of(threads, n_sampled=99, capacity=4, authors="thread")
     tab = open_page(queue)
+    status = tab.get_by_role("status")
     shapes, told = set(), set()
     for review in queue.reviews:
         before = tab.locator("#facts").inner_text()
         shapes.add(re.sub(r"(Suspect\n).*|\d+", r"\1", before))
         assert tab.locator("svg").count() == 0
-        amounts = " ".join(tab.locator(".message .amount, #for li, #against li").all_inner_texts())
-        assert not re.search(r"[+−]\d*\.\d", amounts)  # shares of the strongest message alone
-        press(tab, "d")
+        assert not re.search(r"[+−]\d*\.\d|%", tab.locator("main").inner_text().replace("+1 min", ""))
+        assert tab.locator(".message .tactics").count() == 0
+        press(tab, "rd")
         after = tab.locator("#facts").inner_text()
         p = review.assessment.probability
         assert ("the model abstains" if p is None else f"Probability\n{p:.4f}"[:15]) in after
+        assert ("The model abstains, " if p is None else "Probability ") in status.inner_text()
+        assert ("drawn at random" if review.selection == "sample" else "flagged") in status.inner_text()
         told.add(re.findall("drawn at random, not flagged|not drawn at random", after)[0])
         press(tab, "n")
     assert len(shapes) == 1
     assert len(told) == 2
+
+
+def outline(tab: Any) -> dict[str, Any]:
+    """Return what the page shows of the thread in view but for its words and the places of its messages."""
+    press(tab, "w")
+    rows = tab.locator(".message")
+    return {
+        "rows": rows.count(),
+        "amounts": sorted(row.strip() for row in rows.locator(".amount").all_inner_texts()),
+        "levels": sorted(str(row.get_attribute("data-level")) for row in rows.all()),
+        "kinds": sorted(re.sub("message|suspect", "", str(row.get_attribute("class"))).strip() for row in rows.all()),
+        "aside": re.sub(r"message \d+ by \w+", "", tab.locator("aside").inner_text()),
+    }
+
+
+def test_a_blind_page_shows_the_same_of_a_thread_whatever_its_score(open_page: Open) -> None:
+    said = {
+        "all for": PATTERN[:10],
+        "all against": ["kettle", "soup"] * 5,
+        "nothing": ["tea"] * 10,
+        "hints": ["how old are you", "don't tell your mum"] * 5,
+        "both": [*PATTERN[:5], *["kettle", "soup"] * 3][:10],
+    }
+    threads = [Thread(name, [Message("ab"[i % 2], text) for i, text in enumerate(said[name])]) for name in said]
+    queue = queue_of(threads, at=0.6, n_sampled=9, authors="thread")
+    assert {review.selection for review in queue.reviews} == {"flagged", "sample"}
+    tab = open_page(queue)
+    shown = []
+    for _ in said:
+        shown.append(outline(tab))
+        press(tab, "j")
+    assert shown[1:] == shown[:-1]
+    assert shown[0]["amounts"] == sorted(
+        [*(f"highest {i}" for i in range(1, 6)), "", "", *("lowest 1", "lowest 2", "lowest 3")]
+    )
 
 
 def test_without_a_sample_nothing_is_hidden(open_page: Open) -> None:
@@ -358,8 +439,13 @@ def test_a_verdict_leaves_the_focus_where_it_was(open_page: Open) -> None:
     tab = open_page(queue_of(threads_of(20), authors="thread", capacity=2, n_sampled=1))
     tab.locator(".message button").nth(2).focus()
     row = tab.evaluate("document.activeElement.closest('.message').id")
+    press(tab, "r")
+    tab.locator(f"#{row} button").focus()
     press(tab, "c")
     assert tab.evaluate("document.activeElement.closest('.message').id") == row
+    tab.locator("#reasons button").nth(1).focus()
+    press(tab, "s")
+    assert tab.evaluate("document.activeElement.textContent") == "2 secrecy"
 
 
 # --- hostile text ------------------------------------------------------------------------------------------------
@@ -418,7 +504,7 @@ def test_what_is_stacked_or_turned_stays_in_its_row(open_page: Open) -> None:
 def test_verdicts_on_hostile_ids_are_read_back(open_page: Open, tmp_path: Path) -> None:
     queue = queue_of(hostile_threads(), at=0.0, authors="thread")
     tab = open_page(queue)
-    press(tab, "cnc")
+    press(tab, "rcnrc")
     assert [one.thread_id for one in saved(tab, tmp_path)] == [review.thread_id for review in queue.reviews]
 
 
@@ -516,7 +602,7 @@ def test_all_text_has_contrast(open_page: Open, scheme: str) -> None:
     for keys in ("r", "w", "c1", "?"):
         press(tab, keys)
         if keys != "?":
-            tab.get_by_role("button", name="Show text").hover()
+            tab.get_by_role("button", name="Hide text").hover()
         contrasts = tab.evaluate(CONTRASTS)
         assert len(contrasts) > 60
         assert [what for ratio, what in contrasts if ratio < 4.5] == []
@@ -544,7 +630,7 @@ def test_controls_and_regions_have_names_and_headings_an_order(open_page: Open) 
 
 def test_the_tab_key_goes_through_everything_in_order_and_out_again(open_page: Open) -> None:
     tab = open_page(queue_of(threads_of(20), authors="thread", capacity=2))
-    press(tab, "c")
+    press(tab, "rc")
     expected = tab.evaluate(STOPS)
     seen = []
     for _ in range(expected + 1):
@@ -556,6 +642,49 @@ def test_the_tab_key_goes_through_everything_in_order_and_out_again(open_page: O
     assert all(is_seen and has_outline for _, is_seen, has_outline in stops)
 
 
+def test_buttons_say_what_they_do_now(open_page: Open) -> None:
+    tab = open_page(queue_of(threads_of(20), authors="thread", capacity=2))
+    both = tab.locator("#whole, #reveal")
+    assert both.all_inner_texts() == ["w Whole thread", "r Show text"]
+    press(tab, "wr")
+    assert both.all_inner_texts() == ["w Evidence only", "r Hide text"]
+    assert tab.locator("#whole[aria-pressed], #reveal[aria-pressed]").count() == 0  # or both would be said at once
+
+
+def test_the_list_of_keys_opens_at_its_heading(open_page: Open) -> None:
+    tab = open_page(queue_of(threads_of(20), authors="thread", capacity=2))
+    press(tab, "? ")
+    assert tab.evaluate("document.activeElement.id") == "keys-title"
+    assert tab.get_by_label("Single keys do this").is_checked()
+
+
+def test_a_narrow_page_leaves_room_for_the_thread(open_page: Open) -> None:
+    tab = open_page(queue_of(threads_of(20), authors="thread", capacity=2), 390)
+    assert tab.locator("header").bounding_box()["height"] < 150
+    press(tab, "rc")
+    assert tab.locator("#reasons button").count() == 8
+    assert tab.locator("#verdict").bounding_box()["height"] < 150
+    tab.locator("summary").click()
+    assert "keep it as confidential" in tab.locator("header").inner_text()
+
+
+def test_a_long_name_is_cut_in_the_middle_and_whole_in_its_title(open_page: Open) -> None:
+    names = ["q" * 70 + "one", "q" * 70 + "two", ""]
+    found = Thread("", [Message(names[i % 3], word) for i, word in enumerate(PATTERN)])
+    tab = open_page(queue_of([found], at=0.0))
+    assert title(tab) == "(empty id)"
+    authors = tab.locator(".message .author bdi")
+    assert set(authors.all_inner_texts()) == {"q" * 16 + "…qqqqone", "q" * 16 + "…qqqqtwo", "(empty id)"}
+    assert {one.get_attribute("title") for one in authors.all()} == {names[0], names[1], None}
+
+
+def test_links_outside_of_text_are_large_enough_to_hit(open_page: Open) -> None:
+    tab = open_page(queue_of(threads_of(20), authors="thread", capacity=2))
+    tab.locator(".skip").focus()
+    for one in (tab.locator(".skip"), tab.locator("summary")):
+        assert one.bounding_box()["height"] >= 24
+
+
 def test_moving_on_puts_the_focus_on_the_thread_and_says_where(open_page: Open) -> None:
     tab = open_page(queue_of(threads_of(20), authors="thread", capacity=2))
     status = tab.get_by_role("status")
@@ -564,7 +693,7 @@ def test_moving_on_puts_the_focus_on_the_thread_and_says_where(open_page: Open) 
     assert status.inner_text() == "Case 2 of 2: no verdict yet."
     press(tab, "j")
     assert status.inner_text() == "This is the last thread."
-    press(tab, "d")
+    press(tab, "rd")
     assert status.inner_text() == "dismissed. 1 thread left."
 
 

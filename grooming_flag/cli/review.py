@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,13 +10,19 @@ from grooming_flag.artifact import load_model
 from grooming_flag.cli.options import AuthorIds, ModelFolder, check_packages, err
 from grooming_flag.errors import DataError
 from grooming_flag.io.scores import read_flags
+from grooming_flag.io.shards import whole_runs
 from grooming_flag.io.streams import check_not_input, check_readable, whole_file
 from grooming_flag.io.threads import read_threads
 
 
 def review(
     threads: Annotated[str, typer.Argument(metavar="THREADS", help="Threads, JSON lines (.gz, .zst); - is stdin.")],
-    scores: Annotated[Path, typer.Argument(metavar="SCORES", help="What grooming-flag score wrote for them.")],
+    scores: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SCORES...", help="What grooming-flag score wrote for them: a folder, or all its files."
+        ),
+    ],
     output: Annotated[
         str, typer.Option("--output", "-o", help="Page (.html); it holds text, and only you may read it.")
     ],
@@ -34,7 +39,9 @@ def review(
     """Write a page in which moderators look at flagged threads and say what they are. It acts on nobody."""
     check_packages("review", "jinja2")
     check_readable(threads)
-    check_not_input([output], [threads, scores, model])
+    files = whole_runs(scores)
+    check_not_input([output], [threads, *scores, *files, model])
+    from grooming_flag.evaluation.report.reading import plural
     from grooming_flag.review import build_queue, render_page
 
     loaded = load_model(model)
@@ -42,7 +49,7 @@ def review(
     with err.status("reading"):
         try:
             queue = build_queue(
-                (row for _, row in read_flags(scores)),
+                (row for file in files for _, row in read_flags(file)),
                 read_threads(threads, on_bad=bad.append),
                 loaded,
                 capacity=capacity,
@@ -58,10 +65,11 @@ def review(
         file.write(page.encode())
     n_sampled = sum(one.selection == "sample" for one in queue.reviews)
     n_flagged = len(queue.reviews) - n_sampled
-    cases = "one a thread" if queue.authors == "thread" else "one a suspect"
+    expected = f", of which {queue.expected_in_words} will be confirmed" if n_flagged else ""
+    others = f"\n{n_sampled:,} of {plural(queue.n_unflagged, 'other thread')}" if n_sampled else ""
+    per = "thread" if queue.authors == "thread" else "suspect"
     err.print(
-        f"{n_flagged:,} of {queue.n_flagged:,} flagged threads, of which about {queue.expected:.1f} will be confirmed, "
-        f"and {n_sampled:,} of {queue.n_unflagged:,} others\n"
-        f"{len(queue.cases):,} cases ({cases}) in {output}: keep it as confidential as the chats",
+        f"{n_flagged:,} of {plural(queue.n_flagged, 'flagged thread')}{expected}{others}\n"
+        f"{plural(len(queue.cases), 'case')}, one per {per}, in {output}: keep it as confidential as the chats",
         markup=False,
     )

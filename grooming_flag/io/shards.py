@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ except ModuleNotFoundError:  # not on Windows
 
 from grooming_flag.errors import DataError
 from grooming_flag.io.scores import Row, score_writer
-from grooming_flag.io.streams import whole_file
+from grooming_flag.io.streams import input_files, whole_file
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -52,6 +52,42 @@ class Manifest(msgspec.Struct):
     shards: list[Shard] = []
     complete: bool = False
     bad: int = 0
+
+
+def whole_runs(inputs: Iterable[str | os.PathLike[str]]) -> list[str]:
+    """Return the score files that inputs name, as `input_files` does, without the manifests of folders.
+
+    Raises
+    ------
+    DataError
+        If a folder's manifest says that not all threads are scored yet, or a file is not as it was written.
+    """
+    files = []
+    for name in input_files(inputs):
+        if os.path.basename(name) != MANIFEST:
+            files.append(name)
+            continue
+        folder = Path(name).parent
+        manifest = _manifest(folder)
+        if not manifest.complete:
+            raise DataError(f"{folder}: not all threads are scored yet; run the same score command again, it goes on")
+        _check_shards(folder, manifest)
+    return files
+
+
+def _manifest(folder: Path) -> Manifest:
+    path = folder / MANIFEST
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        raise DataError(f"{path}: is not a manifest of scores; name a new folder") from None
+
+
+def _check_shards(folder: Path, manifest: Manifest) -> None:
+    for shard in manifest.shards:
+        file = folder / shard.file
+        if not file.is_file() or file.stat().st_size != shard.size:
+            raise DataError(f"{file}: is not as it was written; delete {folder} and score again")
 
 
 @contextmanager
@@ -117,25 +153,18 @@ class ShardFolder:
             raise DataError(f"{folder}: cannot be written: {error.strerror}") from error
 
     def _read(self, settings: dict[str, Any]) -> Manifest:
-        path = self.folder / MANIFEST
-        if not path.exists():
+        if not (self.folder / MANIFEST).exists():
             if any(path.suffix != self._suffix for path in self.folder.iterdir()):
                 raise DataError(f"{self.folder}: holds other files; name a new folder for the scores")
             return Manifest(FORMAT, settings)
-        try:
-            manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            raise DataError(f"{path}: is not a manifest of scores; name a new folder") from None
+        manifest = _manifest(self.folder)
         found = {"format": manifest.format, **manifest.settings}
         other = sorted(key for key, value in {"format": FORMAT, **settings}.items() if found.get(key) != value)
         if other:
             raise DataError(
                 f"{self.folder}: holds scores of another {', '.join(other)}; name a new folder, or delete it"
             )
-        for shard in manifest.shards:
-            file = self.folder / shard.file
-            if not file.is_file() or file.stat().st_size != shard.size:
-                raise DataError(f"{file}: is not as it was written; delete {self.folder} and score again")
+        _check_shards(self.folder, manifest)
         return manifest
 
     @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -42,12 +44,15 @@ def content_of(review: Review, model: Model) -> dict[str, Any]:
     """Return what the page shows of a review, ready for JSON.
 
     Its `evidence` and `against` are places of messages, strongest first: at most `N_FOR` that speak for the pattern and
-    `N_AGAINST` that speak against it. Its `trend` is that of `trend_of`.
+    `N_AGAINST` that speak against it. Its `highest` and `lowest` are those of `ranks`. Its `trend` is that of
+    `trend_of`.
     """
     assessment, messages = review.assessment, review.thread.messages
     start, stop = assessment.segment
     by_place = {row["message_id"]: row for row in message_evidence(model, review.thread)}
     ranked = [(place, row["contribution"]) for place, row in by_place.items()]
+    contributions = {place: by_place.get(place, {}).get("contribution", 0.0) for place in range(start, stop)}
+    highest, lowest = ranks(contributions, review.thread_id)
     begin = next((message.sent_at for message in messages if message.sent_at is not None), 0.0)
     return {
         "thread_id": review.thread_id,
@@ -59,6 +64,8 @@ def content_of(review: Review, model: Model) -> dict[str, Any]:
         "segment": [start, stop],
         "evidence": [place for place, contribution in ranked if contribution > 0.0][:N_FOR],
         "against": [place for place, contribution in reversed(ranked) if contribution < 0.0][:N_AGAINST],
+        "highest": highest,
+        "lowest": lowest,
         "trend": trend_of(review.thread, (start, stop), model),
         "messages": [
             asdict(
@@ -67,13 +74,31 @@ def content_of(review: Review, model: Model) -> dict[str, Any]:
                     by_suspect=message.author == assessment.suspect,
                     after=None if message.sent_at is None else message.sent_at - begin,
                     text=message.text,
-                    contribution=by_place.get(place, {}).get("contribution", 0.0) if start <= place < stop else None,
+                    contribution=contributions.get(place),
                     tactics=by_place.get(place, {}).get("tactics", []),
                 )
             )
             for place, message in enumerate(messages)
         ],
     }
+
+
+def ranks(contributions: Mapping[int, float], seed: str) -> tuple[list[int], list[int]]:
+    """Return the places with the highest contributions and those with the lowest, whatever their signs and sizes.
+
+    How many there are depends on the number of messages alone, and equal ones are in random order, so that neither
+    tells anything of the score.
+
+    Examples
+    --------
+    >>> ranks({0: -2.0, 1: -1.0, 2: -3.0, 3: -0.5}, "t1")
+    ([3, 1], [2, 0])
+    """
+    places = list(contributions)
+    random.Random(seed).shuffle(places)
+    places.sort(key=lambda place: -contributions[place])
+    n_lowest = min(N_AGAINST, len(places) // 2)
+    return places[: len(places) - n_lowest][:N_FOR], places[::-1][:n_lowest]
 
 
 def trend_of(thread: Thread, segment: tuple[int, int], model: Model) -> list[float | None]:

@@ -6,9 +6,10 @@ const reviews = data.cases.flatMap((one, place) =>
   one.reviews.map((review, member) => ({ ...review, place, member, case: one })));
 const given = new Map(); // by place of the review: verdict, reasons, reviewed_at
 const history = []; // what was given before, to undo
+const read = new Set(); // places of reviews whose text was shown
 let at = 0;
 let view;
-let unsaved = false;
+let last = { name: null, content: "" }; // the file saved last
 
 // --- the queue ---
 
@@ -17,7 +18,7 @@ function go(place) {
   view = {
     isShown: false, // all text, but that of the others
     others: new Set(),
-    isWhole: !review().evidence.length,
+    isWhole: !named().above.length,
     more: new Set(), // places shown beside the evidence
     full: new Set(), // places of long messages shown whole
     strongest: review().messages.reduce((most, { contribution }) => Math.max(most, Math.abs(contribution ?? 0)), 1e-9),
@@ -68,6 +69,7 @@ function drawVerdict() {
   const verdict = given.get(at);
   for (const button of document.querySelectorAll("[data-verdict]")) {
     button.setAttribute("aria-pressed", button.dataset.verdict === verdict?.verdict);
+    button.setAttribute("aria-disabled", !read.has(at));
   }
   const reasons = verdict ? data.reasons[verdict.verdict] : [];
   $("reasons").replaceChildren(...reasons.map((reason, i) => {
@@ -80,23 +82,30 @@ function drawVerdict() {
   $("progress").value = given.size;
   $("progress-text").textContent = `${given.size} of ${reviews.length} reviewed`;
   $("undo").disabled = !history.length;
-  $("save").disabled = !given.size;
+  $("save").disabled = !given.size && !last.content;
 }
 
 function put(verdict) {
   history.push([at, given.get(at)]);
   given.set(at, verdict);
-  unsaved = true;
 }
 
 function giveVerdict(verdict) {
+  if (!read.has(at)) return say("Show the text first (r): a verdict is about what was read.");
   if (given.get(at)?.verdict === verdict) return;
   put({ verdict, reasons: [], reviewed_at: Date.now() / 1000 });
   const row = document.activeElement.closest(".message")?.id;
   draw();
   if (row) $(row).querySelector("button").focus();
   const left = reviews.length - given.size;
-  say(`${verdict}. ${left ? `${count(left, "thread")} left.` : "All reviewed: save the verdicts."}`);
+  const revealed = data.blind ? ` ${revelation()}` : "";
+  return say(`${verdict}.${revealed} ${left ? `${count(left, "thread")} left.` : "All reviewed: save the verdicts."}`);
+}
+
+function revelation() {
+  const { probability: p, selection } = review();
+  const said = p === null ? "The model abstains" : `Probability ${probability(p)}`;
+  return `${said}, ${selection === "sample" ? "drawn at random" : "flagged"}.`;
 }
 
 function giveReason(i) {
@@ -116,13 +125,12 @@ function undo() {
   if (!history.length) return say("Nothing to undo.");
   const [place, before] = history.pop();
   if (before) given.set(place, before); else given.delete(place);
-  unsaved = given.size > 0;
   move(place);
   return say(`Undone. ${where()}: ${told(before)}.`);
 }
 
-function save() {
-  if (!given.size) return say("There are no verdicts yet.");
+/** The verdicts as the lines of a file, in the order of the queue. */
+function content() {
   const rows = reviews.flatMap((one, place) => given.has(place) ? [{
     thread_id: one.thread_id,
     ...given.get(place),
@@ -132,13 +140,21 @@ function save() {
     selection: one.selection,
     selection_probability: one.selection_probability,
   }] : []);
-  const lines = rows.map((row) => `${JSON.stringify(row)}\n`);
-  const url = URL.createObjectURL(new Blob(lines, { type: "application/jsonl" }));
-  const time = new Date().toISOString().slice(0, 19).replaceAll(":", "");
-  h("a", { href: url, download: `verdicts-${time}.jsonl` }).click();
+  return rows.map((row) => `${JSON.stringify(row)}\n`).join("");
+}
+
+function save() {
+  if (!given.size && !last.content) return say("There are no verdicts yet.");
+  const before = last;
+  const time = new Date().toISOString().slice(0, 23).replaceAll(":", "").replace(".", "-");
+  last = { name: `verdicts-${time}.jsonl`, content: content() };
+  const url = URL.createObjectURL(new Blob([last.content], { type: "application/jsonl" }));
+  h("a", { href: url, download: last.name }).click();
   setTimeout(() => URL.revokeObjectURL(url), 60000);
-  unsaved = false;
-  return say(`Saved ${count(rows.length, "verdict")}.`);
+  $("save").disabled = !last.content;
+  const outdated = before.content && before.content !== last.content ? ` It replaces ${before.name}: delete that.` : "";
+  return say(`${count(given.size, "verdict")} to ${last.name}: see that it is there.${outdated} ` +
+    "They stay in this page until it is closed.");
 }
 
 // --- what people do ---
@@ -165,7 +181,14 @@ function reveal() {
   view.isShown = !view.isShown;
   view.others.clear();
   drawMessages();
+  noteRead();
   say(view.isShown ? "Text shown." : "Text hidden.");
+}
+
+function noteRead() {
+  if (read.has(at)) return;
+  read.add(at);
+  drawVerdict();
 }
 
 function whole() {
@@ -174,10 +197,15 @@ function whole() {
   say($("messages-title").textContent);
 }
 
+function showKeys() {
+  $("keys").showModal();
+  $("keys-title").focus(); // not the box that switches all keys off
+}
+
 const ACTS = {
   j: () => step(1), k: () => step(-1), n: onward, r: reveal, w: whole, z: undo, s: save,
   c: () => giveVerdict("confirmed"), d: () => giveVerdict("dismissed"), u: () => giveVerdict("unsure"),
-  "?": () => $("keys").showModal(),
+  "?": showKeys,
 };
 const BUTTONS = {
   next: "j", previous: "k", onward: "n", reveal: "r", whole: "w", undo: "z", save: "s", "open-keys": "?",
@@ -194,9 +222,12 @@ function onKey(event) {
 }
 
 window.addEventListener("beforeunload", (event) => {
-  if (unsaved) event.preventDefault();
+  if (content() !== last.content) event.preventDefault();
 });
 
+if (window.matchMedia("(max-width: 48rem)").matches) {
+  $("about").after(...document.querySelectorAll("header > .more"));
+}
 if (reviews.length) {
   document.addEventListener("keydown", onKey);
   for (const [id, key] of Object.entries(BUTTONS)) $(id).addEventListener("click", ACTS[key]);

@@ -100,6 +100,11 @@ class Queue:
         flagged = (review.assessment for review in self.reviews if review.selection == "flagged")
         return fsum(assessment.probability or 0.0 for assessment in flagged)
 
+    @property
+    def expected_in_words(self) -> str:
+        """`expected` as people say it."""
+        return "less than 0.1" if self.expected < 0.1 else f"about {self.expected:.1f}"
+
 
 @dataclass(slots=True)
 class _Rows:
@@ -110,7 +115,8 @@ class _Rows:
     n_flagged: int = 0
     n_unflagged: int = 0
     of_suspect: Counter[str] = field(default_factory=Counter)
-    operating_point: str | None = None
+    first: Row | None = None
+    scored: set[int] | None = None  # a hash of each thread id, if all threads need a row
 
 
 def build_queue(
@@ -140,7 +146,7 @@ def build_queue(
         Reviews of flagged threads; by default all.
     n_sampled : int
         Reviews, beside these, of threads drawn at random from all that are not flagged. Which ones depends on their
-        ids and the seed, not on the order of rows.
+        ids and the seed, not on the order of rows. Then each thread needs a row.
     seed : int
     authors : {"auto", "global", "thread"}
         Whether author ids mean persons in all threads; "auto" asks `grooming_flag.evaluation.splits.authors_are`.
@@ -148,7 +154,8 @@ def build_queue(
     Raises
     ------
     DataError
-        If a thread is missing or was scored twice, or the model gives it another score or probability.
+        If a thread is missing or was scored twice, the model gives it another score or probability, rows are of two
+        runs, or a sample is asked for and a thread has no row.
 
     Examples
     --------
@@ -159,7 +166,7 @@ def build_queue(
     ['skatepark-videos', 'block-server-friend']
     """
     chosen = _choose(rows, capacity, n_sampled, seed)
-    found, kind = _find(threads, [_as_written(row.thread_id) for row in [*chosen.flagged, *chosen.sampled]], authors)
+    found, kind = _find(threads, chosen, authors, seed)
     assessments = dict(zip(found, model.assess_many(found.values(), at=1.0), strict=True))
 
     def review(row: Row, selection: Literal["flagged", "sample"]) -> Review:
@@ -178,23 +185,31 @@ def build_queue(
         cases=[Case(group, _n_more(group, chosen, kind)) for group in groups],
         n_flagged=chosen.n_flagged,
         n_unflagged=chosen.n_unflagged,
-        operating_point=chosen.operating_point,
+        operating_point=chosen.first.operating_point if chosen.first else None,
         authors=kind,
     )
 
 
 def _choose(rows: Iterable[Row], capacity: int | None, n_sampled: int, seed: int) -> _Rows:
-    chosen = _Rows()
+    chosen = _Rows(scored=set() if n_sampled else None)
     drawn: list[tuple[int, int, Row]] = []  # a heap, whose first is the highest draw
     for row in rows:
-        chosen.operating_point = row.operating_point  # all rows of a run have the same
+        first = chosen.first = chosen.first or row
+        if (row.model, row.operating_point) != (first.model, first.operating_point):
+            raise DataError(
+                f"thread {row.thread_id} was scored by {row.model} at {row.operating_point}, others by {first.model} "
+                f"at {first.operating_point}; give the scores of one run"
+            )
+        draw = _draw(row.thread_id, seed) if n_sampled else 0
+        if chosen.scored is not None:
+            chosen.scored.add(draw)
         if row.flagged:
             chosen.flagged.append(row)
             chosen.of_suspect[_as_written(row.suspect or "")] += 1
             continue
         chosen.n_unflagged += 1
         if n_sampled:
-            place = (-_draw(row.thread_id, seed), chosen.n_unflagged, row)
+            place = (-draw, chosen.n_unflagged, row)
             if len(drawn) < n_sampled:
                 heappush(drawn, place)
             else:
@@ -209,15 +224,27 @@ def _draw(thread_id: str, seed: int) -> int:
     return int.from_bytes(blake2b(f"{seed} {_as_written(thread_id)}".encode(), digest_size=16).digest())
 
 
-def _find(
-    threads: Iterable[Thread], thread_ids: Sequence[str], authors: AuthorIds
-) -> tuple[dict[str, Thread], Authors]:
-    """Return the threads of these ids, by id, and what author ids are in all threads."""
-    wanted, found = set(thread_ids), dict[str, Thread]()
+def _find(threads: Iterable[Thread], chosen: _Rows, authors: AuthorIds, seed: int) -> tuple[dict[str, Thread], Authors]:
+    """Return the threads that were chosen, by id, and what author ids are in all threads.
+
+    If none was chosen, the thread of the first row, so that the threads of other scores are told.
+    """
+    rows = [*chosen.flagged, *chosen.sampled] or [row for row in [chosen.first] if row]
+    wanted, found = Counter(_as_written(row.thread_id) for row in rows), dict[str, Thread]()
 
     def keep_wanted() -> Iterator[Thread]:
         for thread in threads:
             thread_id = _as_written(thread.thread_id)
+            if chosen.scored is not None and _draw(thread_id, seed) not in chosen.scored:
+                raise DataError(
+                    f"thread {thread_id} has no score, and a random sample has to be of all threads; give scores "
+                    "without --capacity or --only-flagged, of all files of the run"
+                )
+            if thread_id in found:
+                raise DataError(
+                    f"several threads have the id {thread_id}, as score files write it (a lone surrogate as ?); "
+                    "give each an id of its own and score again"
+                )
             if thread_id in wanted:
                 found[thread_id] = thread
             yield thread
@@ -225,11 +252,11 @@ def _find(
     passing = keep_wanted()
     kind = authors_are(passing) if authors == "auto" else authors
     deque(passing, maxlen=0)  # to the end
-    for thread_id, times in Counter(thread_ids).items():
+    for thread_id, times in wanted.items():
         if thread_id not in found:
             raise DataError(f"thread {thread_id} has a score and is not among the threads; give those of the scores")
         if times > 1:
-            raise DataError(f"thread {thread_id} has several scores; give the score file of one run")
+            raise DataError(f"thread {thread_id} has several scores; give the scores of one run")
     return found, kind
 
 

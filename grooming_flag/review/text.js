@@ -1,6 +1,7 @@
 // Text and numbers as nodes of the page: all of it is set as text, never as markup.
 
 const NAME_LIMIT = 80; // characters of an id
+const SHORT_NAME = 24; // where it stands in a table
 
 const $ = (id) => document.getElementById(id);
 
@@ -34,7 +35,15 @@ function visible(text, limit = Infinity) {
 function name(text) {
   const line = text.replace(/[\n\t]+/g, " ");
   const cut = line.length > NAME_LIMIT ? [`… (${count(line.length, "character")})`] : [];
-  return h("bdi", {}, visible(line, NAME_LIMIT), cut);
+  return h("bdi", {}, line ? [...visible(line, NAME_LIMIT), ...cut] : "(empty id)");
+}
+
+/** A name whose middle is left out where it is long, since ids often differ at their ends; all of it in its title. */
+function shortName(text) {
+  const characters = [...text.replace(/[\n\t]+/g, " ")];
+  if (characters.length <= SHORT_NAME) return name(text);
+  const cut = `${characters.slice(0, SHORT_NAME - 8).join("")}…${characters.slice(-7).join("")}`;
+  return h("bdi", { title: name(text).textContent }, visible(cut));
 }
 
 const count = (n, one) => `${n.toLocaleString("en")} ${one}${n === 1 ? "" : "s"}`;

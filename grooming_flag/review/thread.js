@@ -39,26 +39,43 @@ function drawFacts() {
 
 // --- its messages ---
 
-/** How much a message contributes: in log-odds, or while that is hidden as a share of the strongest one. */
-function amount(contribution) {
-  if (!isBlind()) return signed(contribution, 2);
-  return `${signed((100 * contribution) / view.strongest, 0)} %`;
+/** The messages that are named: those that speak for and against, or while that is hidden those of the highest and
+ * lowest rank, as many of each thread. */
+function named() {
+  const { evidence, against, highest, lowest } = review();
+  return isBlind() ? { above: highest, below: lowest } : { above: evidence, below: against };
 }
 
-function level(contribution) {
-  return Math.sign(contribution) * Math.ceil((LEVELS * Math.abs(contribution)) / view.strongest - 0.25);
+/** How much a message contributes, or while that is hidden its rank. */
+function amount(place) {
+  if (!isBlind()) return signed(review().messages[place].contribution, 2);
+  const { above, below } = named();
+  if (above.includes(place)) return `highest ${above.indexOf(place) + 1}`;
+  return below.includes(place) ? `lowest ${below.indexOf(place) + 1}` : "";
+}
+
+function level(place) {
+  const { contribution } = review().messages[place];
+  if (contribution === null) return 0;
+  if (!isBlind()) {
+    return Math.sign(contribution) * Math.ceil((LEVELS * Math.abs(contribution)) / view.strongest - 0.25);
+  }
+  const { above, below } = named();
+  if (above.includes(place)) return Math.max(LEVELS - above.indexOf(place), 1);
+  return below.includes(place) ? below.indexOf(place) - LEVELS : 0;
 }
 
 const isOpen = (place) => view.isShown !== view.others.has(place);
 
 function shownPlaces() {
-  const one = review();
-  if (view.isWhole) return one.messages.map((_, place) => place);
-  const places = new Set([...one.against, ...view.more]);
-  for (const place of one.evidence) {
+  const { messages } = review();
+  if (view.isWhole) return messages.map((_, place) => place);
+  const { above, below } = named();
+  const places = new Set([...below, ...view.more]);
+  for (const place of above) {
     for (let near = place - CONTEXT; near <= place + CONTEXT; near++) places.add(near);
   }
-  return [...places].filter((place) => place >= 0 && place < one.messages.length).sort((a, b) => a - b);
+  return [...places].filter((place) => place >= 0 && place < messages.length).sort((a, b) => a - b);
 }
 
 function drawMessages() {
@@ -71,8 +88,8 @@ function drawMessages() {
   }
   $("messages").replaceChildren(...rows);
   $("messages-title").textContent = view.isWhole ? "Whole thread" : "Evidence in context";
-  $("whole").setAttribute("aria-pressed", view.isWhole);
-  $("reveal").setAttribute("aria-pressed", view.isShown);
+  $("whole").lastChild.textContent = view.isWhole ? "Evidence only" : "Whole thread";
+  $("reveal").lastChild.textContent = view.isShown ? "Hide text" : "Show text";
 }
 
 function gap(start, stop) {
@@ -88,17 +105,17 @@ function gap(start, stop) {
 function messageRow(place) {
   const message = review().messages[place];
   const scored = message.contribution !== null;
-  const shade = scored ? level(message.contribution) : 0;
-  const kind = review().evidence.includes(place) ? "for" : review().against.includes(place) ? "against" : "";
+  const { above, below } = named();
+  const kind = above.includes(place) ? "for" : below.includes(place) ? "against" : "";
   const who = h("div", { class: "who" },
-    h("span", { class: "number" }, String(place + 1)), h("span", { class: "author" }, name(message.author)), " ",
+    h("span", { class: "number" }, String(place + 1)), h("span", { class: "author" }, shortName(message.author)), " ",
     message.by_suspect ? [h("span", { class: "tag" }, "suspect"), " "] : [],
     message.after === null ? "" : h("span", { class: "after" }, since(message.after)));
   const notes = h("div", { class: "amount" },
-    scored ? `${kind} ${amount(message.contribution)} ` : "not scored ",
+    scored ? `${isBlind() ? "" : kind} ${amount(place)} ` : "not scored ",
     isOpen(place) ? change(place, ["Hide"], "plain", () => toggle(place)) : []);
   const classes = ["message", kind, message.by_suspect && "suspect", !scored && "unscored"].filter(Boolean).join(" ");
-  const attributes = { class: classes, id: `m${place}`, "data-level": shade || null };
+  const attributes = { class: classes, id: `m${place}`, "data-level": level(place) || null };
   return h("li", attributes, who, textOf(place), notes, tacticsOf(place));
 }
 
@@ -116,8 +133,8 @@ function textOf(place) {
 }
 
 function tacticsOf(place) {
-  const { tactics } = review().messages[place];
-  const tags = tactics.flatMap((one) => [h("span", { class: "tag" }, one), " "]);
+  if (isBlind()) return [];
+  const tags = review().messages[place].tactics.flatMap((one) => [h("span", { class: "tag" }, one), " "]);
   return tags.length ? h("div", { class: "tactics" }, tags) : [];
 }
 
@@ -136,6 +153,7 @@ function change(place, label, kind, act) {
 
 function toggle(place) {
   if (!view.others.delete(place)) view.others.add(place);
+  noteRead();
 }
 
 function focusMessage(place) {
@@ -156,26 +174,34 @@ function jump(place) {
 function links(places, nothing) {
   if (!places.length) return [h("p", {}, nothing)];
   return [h("ol", { role: "list" }, places.map((place) => {
-    const message = review().messages[place];
     const button = h("button", { type: "button", class: "plain" }, `message ${place + 1}`);
     button.addEventListener("click", () => jump(place));
-    return h("li", {}, `${amount(message.contribution)} `, button, " by ", name(message.author));
+    return h("li", {}, `${amount(place)} `, button, " by ", shortName(review().messages[place].author));
   }))];
 }
 
 function drawSide() {
-  const one = review();
-  $("for").replaceChildren(...links(one.evidence, "None: no message speaks for the pattern."));
-  $("against").replaceChildren(...links(one.against, "None: no message speaks against the pattern."));
+  const { above, below } = named();
+  $("for-title").textContent = isBlind() ? "Highest contribution" : "Evidence for";
+  $("against-title").textContent = isBlind() ? "Lowest contribution" : "Evidence against";
+  $("for").replaceChildren(...links(above, isBlind() ? "None." : "None: no message speaks for the pattern."));
+  $("against").replaceChildren(...links(below, isBlind() ? "None." : "None: no message speaks against the pattern."));
+  $("tactics").replaceChildren(...tactics());
+  $("trend").replaceChildren(...trend());
+}
+
+const untilVerdict = () => [h("p", {}, "Hidden until your verdict.")];
+
+function tactics() {
+  if (isBlind()) return untilVerdict();
   const shown = new Map();
-  for (const message of one.messages) {
+  for (const message of review().messages) {
     for (const tactic of message.tactics) shown.set(tactic, (shown.get(tactic) ?? 0) + 1);
   }
   const hints = [...shown].sort().map(([tactic, n]) => h("li", {}, `${tactic}: ${count(n, "message")}`));
-  $("tactics").replaceChildren(...(hints.length
+  return hints.length
     ? [h("ul", {}, hints), h("p", {}, "Hints, in no order; no score depends on them.")]
-    : [h("p", {}, "No message shows one by itself.")]));
-  $("trend").replaceChildren(...trend());
+    : [h("p", {}, "No message shows one by itself.")];
 }
 
 function svg(tag, attributes, ...children) {
@@ -187,7 +213,7 @@ function svg(tag, attributes, ...children) {
 
 /** The probability after each message, on a scale of log-odds, since most of its rise is far below one half. */
 function trend() {
-  if (isBlind()) return [h("p", {}, "Hidden until your verdict.")];
+  if (isBlind()) return untilVerdict();
   const { trend: values, segment: [start, stop] } = review();
   const known = values.map((value, i) => [i, value]).filter(([, value]) => value !== null);
   if (!known.length) return [h("p", {}, "None: the model abstains after every message.")];
