@@ -49,8 +49,8 @@ class RedisStore:
     idle : float
         Seconds without a message after which a thread is forgotten.
     worker : str
-        Name of who uses it, which no other worker has at the same time. What one took and did not finish he is given
-        again when he comes back under his name; after a minute others are.
+        Name of who uses it, which no other worker has at the same time. What one took and did not finish it is given
+        again when it comes back under its name; after a minute others are.
     prefix : str
         What all keys begin with.
 
@@ -147,7 +147,7 @@ class RedisStore:
     def take(self, stream: str, group: str, n: int, wait: float = 0.0) -> list[Entry]:
         """Return up to so many entries of a stream for this worker of a group.
 
-        First what he took before and did not finish, then what others did not for a minute, then new ones, for which
+        First what it took before and did not finish, then what others did not for a minute, then new ones, for which
         it waits so many seconds.
         """
         with self._errors():

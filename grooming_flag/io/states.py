@@ -30,8 +30,8 @@ class Kept(NamedTuple):
 class StateStore(Protocol):
     """Keeps one state a thread, of which it knows nothing but its bytes.
 
-    Several workers may share a store. Whoever puts a state says which version he saw; if another was faster, nothing
-    is changed and he begins again. So no message is lost, and none counts twice.
+    Several workers may share a store. Whoever puts a state says which version it saw; if another was faster, nothing
+    is changed and it begins again. So no message is lost, and none counts twice.
     """
 
     def get(self, thread_id: str) -> Kept | None:
@@ -66,8 +66,8 @@ class SqliteStore:
     idle : float
         Seconds without a message after which a thread is forgotten.
     worker : str
-        Name of who uses it, which no other worker has at the same time. Rows that one took and did not get rid of he
-        is given again; after a minute others are.
+        Name of who uses it, which no other worker has at the same time. Rows that one took and did not get rid of it is
+        given again; after a minute others are.
 
     Raises
     ------
