@@ -74,7 +74,7 @@ def backend(request: pytest.FixtureRequest) -> Iterator[str]:
             kept.cache_clear()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it runs, asyncio.run does not
 def browser() -> Iterator[Any]:
     """Return a Chromium without windows, in which tests open pages of their own."""
     chromium = shutil.which("chromium")

@@ -214,8 +214,8 @@ def test_a_traceback_of_the_command_shows_no_text(tmp_path: Path) -> None:
         "import sys\n"
         "from grooming_flag import model\n"
         "from grooming_flag.cli import main\n"
-        "def broken(self, thread, *rest): raise ZeroDivisionError\n"
-        "model.Model.answer = broken\n"
+        "def broken(self, packed, *rest): raise ZeroDivisionError\n"
+        "model.Model._answers = broken\n"
         "main()\n"
     )
     (tmp_path / "in.jsonl").write_bytes(lines_of([thread(SECRET)]))
