@@ -29,6 +29,7 @@ from builders import (
 from cli import Ran, run
 
 from grooming_flag import Message, OperatingPoint, Thread, __version__, load_model, save_model
+from grooming_flag._version import __version__
 from grooming_flag.io.scores import COLUMNS
 from grooming_flag.segments import SegmentRule
 
@@ -687,3 +688,7 @@ def test_a_command_that_is_interrupted_leaves_no_file(model_folder: Path, tmp_pa
     process.communicate(timeout=60)
     assert process.returncode != 0
     assert files_of(tmp_path) == []
+
+
+def test_the_command_tells_its_version() -> None:
+    assert run("--version") == (0, f"{__version__}\n".encode(), "")
