@@ -29,7 +29,6 @@ from builders import (
 from cli import Ran, run
 
 from grooming_flag import Message, OperatingPoint, Thread, __version__, load_model, save_model
-from grooming_flag._version import __version__
 from grooming_flag.io.scores import COLUMNS
 from grooming_flag.segments import SegmentRule
 
