@@ -172,6 +172,12 @@ def test_the_server_is_told_when_to_forget_a_thread(redis_url: str) -> None:
     assert store.get("t") is not None
 
 
+def test_workers_may_open_a_new_file_at_once(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        for i in range(30):
+            list(pool.map(lambda _, i=i: SqliteStore(tmp_path / f"{i}.db").close(), range(4)))  # type: ignore[misc]
+
+
 def test_a_transaction_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "states.db")
 

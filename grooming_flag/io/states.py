@@ -16,6 +16,7 @@ IDLE = 30 * 86_400.0
 """After so many seconds without a message a thread is forgotten, unless it is said otherwise."""
 
 
+PATIENCE = 10.0  # seconds that several workers may take to open a file at once
 FORSAKEN = 60.0
 """Seconds after which another worker takes what one took and did not finish."""
 
@@ -173,8 +174,20 @@ class SqliteStore:
                 raise DataError(f"{self._path}: is a database of something else; name another file")
             for statement in SCHEMA:
                 self._run(statement)
-        self._run("PRAGMA journal_mode = WAL")
+        self._set_wal()
         self._run("PRAGMA synchronous = FULL")
+
+    def _set_wal(self) -> None:
+        """Switch to a write-ahead log, for which SQLite itself does not wait while another worker does the same."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                self._run("PRAGMA journal_mode = WAL")
+                return
+            except DataError:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(0.01)
 
     def _run(self, statement: str, *values: object) -> list[Any]:
         with self._lock:
