@@ -19,7 +19,7 @@ import msgspec
 from grooming_flag.errors import DataError
 from grooming_flag.io.messages import read_fields, read_message
 from grooming_flag.io.redis_states import RedisStream
-from grooming_flag.io.scores import encode_row, score_row
+from grooming_flag.io.scores import encodable, encode_row, score_row
 from grooming_flag.io.states import Kept, SqliteStore, StateStore
 from grooming_flag.io.streams import read_lines
 from grooming_flag.live import ThreadState
@@ -182,7 +182,7 @@ class Watcher:
         while True:
             if thread is None:
                 thread = self._thaw(thread_id, store.get(thread_id))
-            thread.context |= {name: _encodable(context[name]) for name in CONTEXT if context and name in context}
+            thread.context |= {name: encodable(context[name]) for name in CONTEXT if context and name in context}
             changes = self._look(thread, message)
             rows = [encode_row(change.row()) for change in changes] if self._hands_on else ()
             version = store.put(thread_id, _frozen(thread), thread.version, rows)
@@ -243,11 +243,6 @@ class Watcher:
         return _Thread(found.version if found else 0, kept.context, states, flags)
 
 
-def _encodable(value: str) -> str:
-    """Return text that can be kept; lone surrogates are replaced."""
-    return value.encode("utf-8", "replace").decode()
-
-
 def _frozen(thread: _Thread) -> bytes:
     states = {state.model.scoring_digest: state.to_bytes() for state in thread.states.values()}
     return msgspec.msgpack.encode(_Kept(thread.context, states, thread.flags))
@@ -280,19 +275,18 @@ def watch_lines(
     DataError
         If a file is read a second time but not `again`, or has become shorter.
     """
-    store = watcher.store
-    in_one_step = store.transaction if isinstance(store, SqliteStore) else nullcontext
+    places = watcher.store if isinstance(watcher.store, SqliteStore) else None
+    in_one_step = places.transaction if places else nullcontext
     source, n_known, last = "", 0, 0
     for lines in _as_they_come(path, stop):
         n_added = 0
-        if lines and not source and isinstance(store, SqliteStore):
+        if lines and not source and places:
             source = _source(path, lines[0][1])
-            n_known = store.position(source)
-            if n_known and not again and path != "-":
-                raise DataError(f"{path}: {n_known} lines were read before; go on after them (--again), not twice")
+            if not again and path != "-" and (n_before := places.position(source)):
+                raise DataError(f"{path}: {n_before} lines were read before; go on after them (--again), not twice")
         with in_one_step():
-            if isinstance(store, SqliteStore):  # another worker may have read on
-                n_known = store.position(source) if again or path != "-" else 0
+            if places and (again or path != "-"):
+                n_known = places.position(source)  # another worker may have read on
             for number, line in lines:
                 if number <= n_known:
                     continue
@@ -307,8 +301,8 @@ def watch_lines(
                 watcher.add(*arrival)
                 n_added += 1
             last = lines[-1][0] if lines else last
-            if lines and isinstance(store, SqliteStore):
-                store.set_position(source, max(n_known, last))
+            if lines and places:
+                places.set_position(source, max(n_known, last))
         yield n_added
     if last < n_known and not stop():
         raise DataError(f"{path}: has fewer lines than the {n_known} that were read before; is it cut short?")

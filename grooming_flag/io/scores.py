@@ -105,7 +105,7 @@ def _parquet_writer(path: str | os.PathLike[str]) -> Iterator[Callable[[Row], No
         def write(row: Row) -> None:
             row = score_row(row) if isinstance(row, Assessment) else row
             messages = [{**item, "message_id": str(item["message_id"])} for item in row.get("evidence", ())]
-            rows.append(_encodable({**row, "evidence": messages}))
+            rows.append(encodable({**row, "evidence": messages}))
             if len(rows) >= ROWS:
                 file.write_table(pyarrow.Table.from_pylist(rows, schema))
                 rows.clear()
@@ -291,12 +291,13 @@ def encode_row(row: Row) -> bytes:
     try:
         return msgspec.json.encode(_Row(*_values(row)) if isinstance(row, Assessment) else row) + b"\n"
     except UnicodeEncodeError:
-        return msgspec.json.encode(_encodable(score_row(row) if isinstance(row, Assessment) else row)) + b"\n"
+        return msgspec.json.encode(encodable(score_row(row) if isinstance(row, Assessment) else row)) + b"\n"
 
 
-def _encodable(value: Any) -> Any:
+def encodable(value: Any) -> Any:
+    """Return a row, or a part of one, as files can hold it: lone surrogates are replaced."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
     if isinstance(value, Mapping):
-        return {key: _encodable(item) for key, item in value.items()}
-    return [_encodable(item) for item in value] if isinstance(value, list) else value
+        return {key: encodable(item) for key, item in value.items()}
+    return [encodable(item) for item in value] if isinstance(value, list) else value

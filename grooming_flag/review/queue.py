@@ -13,7 +13,7 @@ from typing import Literal
 
 from grooming_flag.errors import DataError
 from grooming_flag.evaluation.splits import AuthorIds, Authors, authors_are
-from grooming_flag.io.scores import FlagRow
+from grooming_flag.io.scores import FlagRow, encodable
 from grooming_flag.model import Model
 from grooming_flag.records import Assessment, Thread
 
@@ -171,7 +171,7 @@ def build_queue(
 
     def review(row: Row, selection: Literal["flagged", "sample"]) -> Review:
         share = 1.0 if selection == "flagged" else len(chosen.sampled) / chosen.n_unflagged
-        thread_id, suspect = _as_written(row.thread_id), None if row.suspect is None else _as_written(row.suspect)
+        thread_id, suspect = encodable(row.thread_id), None if row.suspect is None else encodable(row.suspect)
         _check_same(row, assessments[thread_id], model.name)
         return Review(thread_id, suspect, found[thread_id], assessments[thread_id], selection, share)
 
@@ -205,7 +205,7 @@ def _choose(rows: Iterable[Row], capacity: int | None, n_sampled: int, seed: int
             chosen.scored.add(draw)
         if row.flagged:
             chosen.flagged.append(row)
-            chosen.of_suspect[_as_written(row.suspect or "")] += 1
+            chosen.of_suspect[encodable(row.suspect or "")] += 1
             continue
         chosen.n_unflagged += 1
         if n_sampled:
@@ -221,7 +221,7 @@ def _choose(rows: Iterable[Row], capacity: int | None, n_sampled: int, seed: int
 
 
 def _draw(thread_id: str, seed: int) -> int:
-    return int.from_bytes(blake2b(f"{seed} {_as_written(thread_id)}".encode(), digest_size=16).digest())
+    return int.from_bytes(blake2b(f"{seed} {encodable(thread_id)}".encode(), digest_size=16).digest())
 
 
 def _find(threads: Iterable[Thread], chosen: _Rows, authors: AuthorIds, seed: int) -> tuple[dict[str, Thread], Authors]:
@@ -230,11 +230,11 @@ def _find(threads: Iterable[Thread], chosen: _Rows, authors: AuthorIds, seed: in
     If none was chosen, the thread of the first row, so that the threads of other scores are told.
     """
     rows = [*chosen.flagged, *chosen.sampled] or [row for row in [chosen.first] if row]
-    wanted, found = Counter(_as_written(row.thread_id) for row in rows), dict[str, Thread]()
+    wanted, found = Counter(encodable(row.thread_id) for row in rows), dict[str, Thread]()
 
     def keep_wanted() -> Iterator[Thread]:
         for thread in threads:
-            thread_id = _as_written(thread.thread_id)
+            thread_id = encodable(thread.thread_id)
             if chosen.scored is not None and _draw(thread_id, seed) not in chosen.scored:
                 raise DataError(
                     f"thread {thread_id} has no score, and a random sample has to be of all threads; give scores "
@@ -258,11 +258,6 @@ def _find(threads: Iterable[Thread], chosen: _Rows, authors: AuthorIds, seed: in
         if times > 1:
             raise DataError(f"thread {thread_id} has several scores; give the scores of one run")
     return found, kind
-
-
-def _as_written(identifier: str) -> str:
-    """Return an id as score files have it, which can hold no lone surrogates."""
-    return identifier.encode("utf-8", "replace").decode()
 
 
 def _check_same(row: Row, assessment: Assessment, model: str) -> None:
