@@ -45,12 +45,13 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from starlette.requests import ClientDisconnect
 
 import grooming_flag as gf
+from grooming_flag.decisions import BALANCED, Change
 from grooming_flag.io.messages import Arrival, read_message
 from grooming_flag.io.redis_states import RedisStore
 from grooming_flag.io.scores import encode_row
 from grooming_flag.io.states import SqliteStore
 from grooming_flag.policy import read_policy
-from grooming_flag.watcher import BALANCED, Change, Watcher
+from grooming_flag.watcher import Watcher
 
 MAX_BODY = 1 << 18  # bytes; to parse more would keep other requests waiting
 STEP = 256  # messages added at once; with more, each waits longer and none is faster

@@ -11,83 +11,30 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, replace
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 
-import msgspec
-
+from grooming_flag.decisions import BALANCED, Change, Decider, Watched
 from grooming_flag.errors import DataError
 from grooming_flag.io.messages import read_fields, read_message
 from grooming_flag.io.redis_states import RedisStream
-from grooming_flag.io.scores import encodable, encode_row, score_row
-from grooming_flag.io.states import Kept, SqliteStore, StateStore
+from grooming_flag.io.scores import encode_row
+from grooming_flag.io.states import SqliteStore, StateStore
 from grooming_flag.io.streams import read_lines
-from grooming_flag.live import ThreadState
 from grooming_flag.model import Model
-from grooming_flag.policy import DEFAULT, FlagState, Policy, Rule, point_of
-from grooming_flag.records import CONTEXT, Assessment, Message
+from grooming_flag.policy import Policy
+from grooming_flag.records import Message
 
 BATCH = 1000  # messages added in one step
 PATIENCE = 1.0  # seconds to wait for messages before there may be something else to do
 SOON = 0.05
 WARM = 1000  # threads whose states are at hand, so that they need not be read again if no other worker wrote
-BALANCED = Policy((Rule(DEFAULT, "balanced"),))
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A flag that went up, which asks a person to look, or came down; of a shadow, one that would have.
+class _Warm(NamedTuple):
+    """A thread in memory, and the version of its state in the store."""
 
-    Attributes
-    ----------
-    assessment : Assessment
-        Of all messages so far.
-    is_up : bool
-    rule : str
-        Name of the rule of the policy.
-    is_shadow : bool
-        Then nobody is to be asked for anything.
-    """
-
-    assessment: Assessment
-    is_up: bool
-    rule: str
-    is_shadow: bool = False
-
-    def row(self) -> dict[str, Any]:
-        """Return the columns of a score file, and which flag changed; `flagged` says whether it asks for a review."""
-        changed = {"flagged": self.is_up and not self.is_shadow, "rule": self.rule, "shadow": self.is_shadow}
-        return {**score_row(self.assessment), **changed, "is_up": self.is_up}
-
-
-class _Look(NamedTuple):
-    """One thing that is decided about a thread: its flag, or what a shadow says."""
-
-    name: str
-    model: Model
-    rules: tuple[Rule, ...]
-    is_shadow: bool
-
-
-class _Kept(msgspec.Struct, array_like=True):
-    """What is kept of a thread: its state for each model, by digest, and its flags, by look."""
-
-    context: dict[str, str] = {}
-    states: dict[bytes, bytes] = {}
-    flags: dict[str, FlagState] = {}
-
-
-@dataclass(slots=True)
-class _Thread:
-    """A thread in memory; its states by the id of their model."""
-
+    thread: Watched
     version: int
-    context: dict[str, str]
-    states: dict[int, ThreadState]
-    flags: dict[str, FlagState]
-
-
-_decoder = msgspec.msgpack.Decoder(_Kept)
 
 
 class Watcher:
@@ -146,18 +93,13 @@ class Watcher:
         self.store = store
         self._hands_on = hands_on
         self._clock = clock
-        models = shadow_models or {}
-        shadows = [
-            _Look(f"shadow {shadow.rule.name}", models[shadow.model] if shadow.model else model, (shadow.rule,), True)
-            for shadow in policy.shadows
-        ]
-        self.n_damaged = 0
-        self._warm: dict[str, _Thread] = {}
-        self._looks = [_Look("", model, policy.rules, False), *shadows]
-        self._models = list({id(look.model): look.model for look in self._looks}.values())
-        self._points = {
-            rule.name: point_of(rule, look.model.operating_points) for look in self._looks for rule in look.rules
-        }
+        self._decider = Decider(model, policy, shadow_models)
+        self._warm: dict[str, _Warm] = {}
+
+    @property
+    def n_damaged(self) -> int:
+        """States that could not be read; their threads were begun anew."""
+        return self._decider.n_damaged
 
     def add(
         self,
@@ -178,74 +120,26 @@ class Watcher:
             In place of the watcher's own, as the message came from it.
         """
         store = store or self.store
-        thread = self._warm.pop(thread_id, None)  # so that it is in one place at a time
+        warm = self._warm.pop(thread_id, None)  # so that it is in one place at a time
         while True:
-            if thread is None:
-                thread = self._thaw(thread_id, store.get(thread_id))
-            thread.context |= {name: encodable(context[name]) for name in CONTEXT if context and name in context}
-            changes = self._look(thread, message)
+            if warm is None:
+                found = store.get(thread_id)
+                state, version = found or (None, 0)
+                warm = _Warm(self._decider.thaw(thread_id, state), version)
+            changes = self._decider.add(warm.thread, message, self._clock(), context)
             rows = [encode_row(change.row()) for change in changes] if self._hands_on else ()
-            version = store.put(thread_id, _frozen(thread), thread.version, rows)
+            version = store.put(thread_id, warm.thread.frozen(), warm.version, rows)
             if version > 0:
-                thread.version = version
-                self._keep_warm(thread_id, thread)
+                self._keep_warm(thread_id, _Warm(warm.thread, version))
             if version != 0:
                 return changes
-            thread = None  # another worker was faster
+            warm = None  # another worker was faster
 
-    def _look(self, thread: _Thread, message: Message) -> list[Change]:
-        """Add a message to a thread; return the flags that changed."""
-        now = self._clock()
-        changes = []
-        answers = {key: state.add(message) for key, state in thread.states.items()}
-        for look in self._looks:
-            before = thread.flags.get(look.name, FlagState())
-            rule = next((rule for rule in look.rules if rule.holds(thread.context)), None)
-            if rule is None:
-                continue
-            answer, point = answers[id(look.model)], self._points[rule.name]
-            after = rule.look(before, answer.probability, point.threshold, answer.n_messages, now)
-            thread.flags[look.name] = after
-            if after.is_up != before.is_up:
-                answer = replace(
-                    answer,
-                    flagged=answer.probability is not None and answer.probability >= point.threshold,
-                    threshold=point.threshold,
-                    operating_point=point.name,
-                )
-                changes.append(Change(answer, after.is_up, rule.name, look.is_shadow))
-        return changes
-
-    def _keep_warm(self, thread_id: str, thread: _Thread) -> None:
-        self._warm[thread_id] = thread
+    def _keep_warm(self, thread_id: str, warm: _Warm) -> None:
+        self._warm[thread_id] = warm
         if len(self._warm) > WARM:
             with suppress(KeyError, RuntimeError):  # of several threads of execution another may do the same
                 self._warm.pop(next(iter(self._warm)))
-
-    def _thaw(self, thread_id: str, found: Kept | None) -> _Thread:
-        """Return a thread from what is kept of it; what cannot be read is begun anew."""
-        kept = _Kept()
-        if found is not None:
-            try:
-                kept = _decoder.decode(found.state)
-            except msgspec.MsgspecError:
-                self.n_damaged += 1
-        states = {}
-        for model in self._models:
-            state = kept.states.get(model.scoring_digest)
-            try:
-                states[id(model)] = model.resume(state, at=1.0) if state else model.watch(thread_id, at=1.0)
-            except DataError:
-                self.n_damaged += 1
-                states[id(model)] = model.watch(thread_id, at=1.0)
-        names = {look.name for look in self._looks}
-        flags = {name: flag for name, flag in kept.flags.items() if name in names}
-        return _Thread(found.version if found else 0, kept.context, states, flags)
-
-
-def _frozen(thread: _Thread) -> bytes:
-    states = {state.model.scoring_digest: state.to_bytes() for state in thread.states.values()}
-    return msgspec.msgpack.encode(_Kept(thread.context, states, thread.flags))
 
 
 def watch_lines(

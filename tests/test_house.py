@@ -22,7 +22,7 @@ MODULES = sorted(path.relative_to(PACKAGE).as_posix()[:-3] for path in PACKAGE.r
 # a module may import those of its own layer and of the layers below it
 LAYERS = [
     ["cli"],
-    ["batch", "watcher", "training", "evaluation", "review"],
+    ["batch", "decisions", "watcher", "training", "evaluation", "review"],
     ["artifact", "live"],
     ["model"],
     ["features", "calibration", "policy"],
