@@ -239,7 +239,8 @@ def _tensors(model: Model) -> dict[str, np.ndarray[Any, Any]]:
 
 def digest(model: Model) -> str:
     """Return a SHA-256 of all of a model that its answers depend on."""
-    return hashlib.sha256(msgspec.json.encode(_config(model)) + save(_tensors(model))).hexdigest()
+    settings = msgspec.json.encode(_config(model), order="deterministic")  # in whatever order they were said
+    return hashlib.sha256(settings + save(_tensors(model))).hexdigest()
 
 
 def _tactics(config: _Config, tensors: dict[str, np.ndarray[Any, Any]]) -> Tactics:

@@ -19,7 +19,7 @@ from safetensors.numpy import load, save
 from strategies import WORDS, threads
 
 from grooming_flag import Message, Model, ModelError, ModelIntegrityError, Thread, load_model, save_model
-from grooming_flag.artifact import FORMAT, bundled_model
+from grooming_flag.artifact import FORMAT, bundled_model, digest
 from grooming_flag.features import FeatureExtractor
 from grooming_flag.segments import SegmentRule
 
@@ -82,6 +82,13 @@ def test_a_folder_has_these_files_and_these_alone(saved: Path) -> None:
     assert not any(path.name.startswith(".") for path in saved.parent.iterdir())
 
 
+def test_the_digest_of_a_model_is_that_of_its_folder(tmp_path: Path) -> None:
+    model = small_model()
+    save_model(model, tmp_path / "model")
+    assert digest(load_model(tmp_path / "model")) == digest(model)
+    assert digest(model.with_prior(0.3)) != digest(model)
+
+
 def test_what_is_loaded_is_what_was_saved(saved: Path) -> None:
     before, after = tiny(), load_model(saved)
     for name in ("name", "step", "intercept", "calibration", "attribution_scale", "min_amount"):
@@ -131,8 +138,8 @@ def test_settings_of_every_kind_come_back(tmp_path: Path, char_ngrams: tuple[int
 
 def test_sums_are_those_of_sha256sum(saved: Path) -> None:
     for line in (saved / "SHA256SUMS").read_text().splitlines():
-        digest, name = line.split("  ")
-        assert hashlib.sha256((saved / name).read_bytes()).hexdigest() == digest
+        found, name = line.split("  ")
+        assert hashlib.sha256((saved / name).read_bytes()).hexdigest() == found
 
 
 @needs_bundled_model
@@ -268,9 +275,9 @@ def test_a_folder_in_place_of_a_file_is_refused(folder: Path, name: str) -> None
 @pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "sub/config.json", "./config.json", "other", ""])
 def test_a_name_in_the_sums_that_is_no_part_of_a_model_is_refused_unread(folder: Path, name: str) -> None:
     (folder.parent / "secret").write_text(CANARY)
-    digest = hashlib.sha256(CANARY.encode()).hexdigest()
+    canary_sum = hashlib.sha256(CANARY.encode()).hexdigest()
     with (folder / "SHA256SUMS").open("a") as sums:
-        sums.write(f"{digest}  {name}\n")
+        sums.write(f"{canary_sum}  {name}\n")
     error = error_of(lambda: load_model(folder), ModelIntegrityError)
     assert "not part of a model" in str(error)
     assert CANARY not in str(error)
