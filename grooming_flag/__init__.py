@@ -44,7 +44,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Load `grooming_flag.training`, and scikit-learn with it, when it is first asked for."""
-    if name == "training":
-        return importlib.import_module("grooming_flag.training")
+    """Load `grooming_flag.training` with scikit-learn, or `grooming_flag.spark` with Spark, when first asked for."""
+    if name in ("training", "spark"):
+        return importlib.import_module(f"grooming_flag.{name}")
     raise AttributeError(f"module 'grooming_flag' has no attribute {name!r}")

@@ -8,12 +8,17 @@ so that a partition takes the same memory whatever is in it. Of a stream, the st
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache, partial
 from itertools import chain, groupby, islice
 from os import PathLike
-from typing import Any, NamedTuple
+from pathlib import Path
+from shutil import make_archive
+from tempfile import TemporaryDirectory
+from typing import Any
+from weakref import WeakKeyDictionary
 
-from grooming_flag.artifact import digest, load_model
+from grooming_flag.artifact import digest, load_model, save_model
 from grooming_flag.decisions import Decider
 from grooming_flag.errors import DataError, MissingExtraError, ModelIntegrityError
 from grooming_flag.io.flat import columns_of_rows
@@ -25,6 +30,7 @@ from grooming_flag.policy import DEFAULT, Policy, Rule, resolve
 from grooming_flag.records import CONTEXT, Message, Thread
 
 try:
+    from pyspark import SparkFiles
     from pyspark.errors import AnalysisException
     from pyspark.sql import Column, DataFrame, Row, SparkSession
     from pyspark.sql import functions as F
@@ -38,8 +44,15 @@ ROWS = 10_000
 DDL = {"string": "string", "double": "double", "bool": "boolean", "int64": "bigint"}
 SCORES = ", ".join(f"{field.name} {DDL[str(field.type)]}" for field in score_schema())
 CHANGES = f"{SCORES}, rule string, shadow boolean, is_up boolean"
-STORE = "spark.sql.streaming.stateStore.providerClass"
-ROCKSDB = "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
+SETTINGS = {
+    "spark.sql.streaming.stateStore.providerClass": (
+        "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
+    ),
+    "spark.sql.streaming.noDataMicroBatches.enabled": "false",
+}
+"""What a session must be set to for `watch`. Threads that are idle are forgotten in batches with messages: by itself
+Spark would run one empty batch after the other to look for them, and never be done with what there is."""
+
 ZONE = r":\d+(\.\d+)? ?(Z|UTC|[+-]\d{1,2}(:?\d{2})?)$"
 MOST_SHOWN = 100  # characters of a thread's id in an error
 
@@ -81,18 +94,20 @@ def assess(
 
     Examples
     --------
-    >>> from pyspark.sql import SparkSession  # doctest: +SKIP
-    >>> messages = SparkSession.active().read.parquet("logs/2026-11")  # doctest: +SKIP
-    >>> assess(messages, columns={"thread_id": "channel"}).where("flagged").count()  # doctest: +SKIP
-    12
+    >>> from pyspark.sql import SparkSession
+    >>> from grooming_flag.spark import assess
+    >>> threads = SparkSession.active().read.json("examples/threads.jsonl")
+    >>> messages = threads.selectExpr("thread_id", "inline(messages)")
+    >>> sorted(row.thread_id for row in assess(messages, at="sensitive").where("flagged").collect())
+    ['block-server-friend', 'bus-stop-chat', 'skatepark-videos']
     """
     model = _loaded(model)
     resolve(at, model.operating_points)
-    order = ("thread_id", F.col("sent_at").asc_nulls_last(), PLACE)
+    order = ("thread_id", F.col("sent_at").asc_nulls_last(), F.col(PLACE).asc_nulls_last())
     rows = _messages(df, columns).repartition("thread_id").sortWithinPartitions(*order)
     with_times = model.segment_rule.max_gap is not None
     rows = rows.select("thread_id", "author", "text", *(["sent_at"] if with_times else []))
-    return rows.mapInArrow(partial(_assessed, _carried(df.sparkSession, [model]), at), SCORES)
+    return rows.mapInArrow(partial(_assessed, _sent(df.sparkSession, model), at), SCORES)
 
 
 def watch(
@@ -134,19 +149,21 @@ def watch(
     Raises
     ------
     DataError
-        If a column is missing, the table is no stream, or the session keeps states in anything but RocksDB.
+        If a column is missing, the table is no stream, or the session has other than `SETTINGS`.
     PolicyError
         If there is no such operating point, or the threshold is outside 0..1.
     """
     if not stream.isStreaming:
         raise DataError("this table is no stream; read it with spark.readStream, or use assess")
     session = stream.sparkSession
-    if session.conf.get(STORE, "") != ROCKSDB:
-        raise DataError(f"states of streams need RocksDB; set {STORE} to {ROCKSDB}")
-    models = {"": _loaded(model), **(shadow_models or {})}
+    for name, value in SETTINGS.items():
+        if session.conf.get(name, None) != value:
+            raise DataError(f"to watch, set {name} to {value}; see grooming_flag.spark.SETTINGS")
+    model = _loaded(model)
     policy = at if isinstance(at, Policy) else Policy((Rule(DEFAULT, at),))
-    Decider(models[""], policy, shadow_models)  # whatever is wrong with them is said here
-    processor = _Processor(_carried(session, list(models.values())), list(models), policy, idle)
+    Decider(model, policy, shadow_models)  # whatever is wrong with them is said here
+    shadows = {name: _sent(session, shadow) for name, shadow in (shadow_models or {}).items()}
+    processor = _Processor(_sent(session, model), policy, shadows, idle)
     threads = _messages(stream, columns, CONTEXT).groupBy("thread_id")
     return threads.transformWithState(processor, CHANGES, "append", "processingTime")
 
@@ -189,20 +206,17 @@ def _problem(df: DataFrame, names: Mapping[str, str]) -> Column:
 def _messages(df: DataFrame, columns: Mapping[str, str] | None, more: Sequence[str] = ()) -> DataFrame:
     """Return the rows with the columns `thread_id`, `author`, `sent_at`, `text`, `place` and those of `more` it has."""
     names = _named(df, columns, more)
-    what = _problem(df, names)
-    thread_id = F.col(names["thread_id"]).cast("string")
-    shown = F.coalesce(F.left(F.make_valid_utf8(thread_id), F.lit(MOST_SHOWN)), F.lit("?"))
     mend = "; set such rows aside, which grooming_flag.spark.problem tells"
-    error = F.raise_error(F.concat(F.lit("a row of thread "), shown, F.lit(": "), what, F.lit(mend)))
+    shown = F.coalesce(F.left(F.make_valid_utf8("thread_id"), F.lit(MOST_SHOWN)), F.lit("?"))
+    error = F.raise_error(F.concat(F.lit("a row of thread "), shown, F.lit(": "), "problem", F.lit(mend)))
     sent_at = _seconds(df, F.col(names["sent_at"])) if "sent_at" in names else F.lit(None).cast("double")
-    return df.select(
-        thread_id.alias("thread_id"),
-        F.when(what.isNull(), F.col(names["author"]).cast("string")).otherwise(error).alias("author"),
+    rows = df.select(
+        *(F.col(names[column]).cast("string").alias(column) for column in (*REQUIRED, *more) if column in names),
         sent_at.alias("sent_at"),
-        F.col(names["text"]).cast("string").alias("text"),
         _place(df, names).alias(PLACE),
-        *(F.col(names[column]).cast("string").alias(column) for column in more if column in names),
+        _problem(df, names).alias("problem"),
     )
+    return rows.withColumn("author", F.when(F.isnull("problem"), F.col("author")).otherwise(error)).drop("problem")
 
 
 def _named(df: DataFrame, columns: Mapping[str, str] | None, more: Sequence[str]) -> dict[str, str]:
@@ -245,50 +259,63 @@ def _place(df: DataFrame, names: Mapping[str, str]) -> Column:
     if PLACE in names:
         return F.col(names[PLACE])
     order = [] if df.isStreaming else [F.monotonically_increasing_id()]
-    for field, rest in (("row_index", []), ("file_block_start", order)):
-        metadata = df.metadataColumn("_metadata")
-        place = F.struct(metadata["file_path"], metadata[field], *rest)
+    for within, rest in (("row_index", []), ("file_block_start", order)):
         try:
+            metadata = df.metadataColumn("_metadata")
+            place = F.struct(metadata["file_path"], metadata[within], *rest)
             _ = df.select(place).schema
-        except AnalysisException:
+        except AnalysisException:  # these are not rows of such files
             continue
         return place
     return order[0] if order else F.lit(None)
 
 
-class _Here(NamedTuple):
-    """What goes with the function itself, where a session cannot broadcast."""
+@dataclass(frozen=True)
+class _Sent:
+    """A model as executors have it: the archive that Spark unpacked there, and the sum that the model must have."""
 
-    value: Sequence[Model]
-
-
-class _Carried(NamedTuple):
-    """Models on their way to the executors, each of which gets them once, and the sums that they must have there."""
-
-    parcel: Any
-    sums: Sequence[str]
-
-    def models(self) -> Sequence[Model]:
-        """Return the models, on an executor."""
-        models: Sequence[Model] = self.parcel.value
-        if [digest(model) for model in models] != self.sums:
-            mend = "is the same version of grooming_flag installed everywhere?"
-            raise ModelIntegrityError(f"the model that came to this executor is not the one that was sent; {mend}")
-        return models
+    archive: str
+    sum: str
+    key: str | None = field(repr=False)
 
 
-def _carried(session: SparkSession, models: Sequence[Model]) -> _Carried:
-    context = getattr(session, "sparkContext", None)  # Spark Connect has none
-    return _Carried(context.broadcast(models) if context else _Here(models), [digest(model) for model in models])
+@lru_cache(maxsize=8)
+def _opened(sent: _Sent) -> Model:
+    """Return a model on an executor, once for all tasks of a worker process."""
+    model = load_model(Path(SparkFiles.getRootDirectory(), sent.archive), sent.key)
+    if digest(model) != sent.sum:
+        mend = "is the same version of grooming_flag installed everywhere?"
+        raise ModelIntegrityError(f"the model that came to this executor is not the one that was sent; {mend}")
+    return model
+
+
+_archives: WeakKeyDictionary[SparkSession, dict[_Sent, TemporaryDirectory[str]]] = WeakKeyDictionary()
+
+
+def _sent(session: SparkSession, model: Model) -> _Sent:
+    """Let Spark bring a model to all executors, those that come later too, once each for a session."""
+    archives = _archives.setdefault(session, {})
+    sum_and_key = (digest(model), model.extractor.key)
+    for sent in archives:
+        if (sent.sum, sent.key) == sum_and_key:
+            return sent
+    folder = TemporaryDirectory(prefix="grooming_flag-")
+    path = Path(folder.name)
+    save_model(model.replace(fingerprints=None), path / "model")
+    archive = make_archive(f"{path / path.name}", "zip", path / "model")
+    session.addArtifacts(archive, archive=True)
+    sent = _Sent(Path(archive).name, *sum_and_key)
+    archives[sent] = folder
+    return sent
 
 
 def _loaded(model: Model | str | PathLike[str] | None) -> Model:
     return model if isinstance(model, Model) else load_model(model)
 
 
-def _assessed(carried: _Carried, at: str | float, batches: Iterable[Any]) -> Iterator[Any]:
+def _assessed(sent: _Sent, at: str | float, batches: Iterable[Any]) -> Iterator[Any]:
     """Yield the rows of assessments for sorted rows of messages; both are Arrow batches."""
-    (model,) = carried.models()
+    model = _opened(sent)
     if model.segment_rule.max_gap is None:
         answers = model.assess_columns(columns_of_rows(batches), at)
     else:
@@ -307,16 +334,19 @@ def _threads(batches: Iterable[Any]) -> Iterator[Thread]:
 class _Processor(StatefulProcessor):
     """Decides about the messages of each thread of a micro-batch; Spark keeps the states."""
 
-    def __init__(self, carried: _Carried, names: Sequence[str], policy: Policy, idle: float) -> None:
-        self._carried = carried
-        self._names = names
+    def __init__(self, model: _Sent, policy: Policy, shadows: Mapping[str, _Sent], idle: float) -> None:
+        self._model = model
         self._policy = policy
+        self._shadows = shadows
         self._idle = idle
 
     def init(self, handle: Any) -> None:
-        models = dict(zip(self._names, self._carried.models(), strict=True))
-        self._decider = Decider(models.pop(""), self._policy, models)
         self._state = handle.getValueState("thread", "state binary", int(self._idle * 1000))
+
+    @cached_property
+    def _decider(self) -> Decider:  # not made by the driver, which calls init as well
+        models = {name: _opened(sent) for name, sent in self._shadows.items()}
+        return Decider(_opened(self._model), self._policy, models)
 
     def handleInputRows(self, key: Any, rows: Iterator[Row], timerValues: Any) -> Iterator[Row]:  # noqa: N802
         (thread_id,) = key
@@ -332,5 +362,5 @@ class _Processor(StatefulProcessor):
         self._state.update((thread.frozen(),))
 
 
-def _moment(row: Row) -> tuple[bool, float, Any]:
-    return row.sent_at is None, row.sent_at or 0.0, row.place
+def _moment(row: Row) -> tuple[bool, float, bool, Any]:
+    return row.sent_at is None, row.sent_at or 0.0, row.place is None, row.place

@@ -22,7 +22,7 @@ MODULES = sorted(path.relative_to(PACKAGE).as_posix()[:-3] for path in PACKAGE.r
 # a module may import those of its own layer and of the layers below it
 LAYERS = [
     ["cli"],
-    ["batch", "decisions", "watcher", "training", "evaluation", "review"],
+    ["batch", "decisions", "watcher", "spark", "training", "evaluation", "review"],
     ["artifact", "live"],
     ["model"],
     ["features", "calibration", "policy"],
@@ -35,9 +35,10 @@ ANYBODY = {"_version", "_cython"}  # may be imported by all and import nothing o
 TOP = {"__init__", "__main__"}  # may import all and be imported by nobody
 BATCH_EXTRA = {"duckdb", "pyarrow", "pandas", "polars"}
 LIVE_EXTRA = {"redis"}
+SPARK_EXTRA = {"pyspark"}
 REPORT_EXTRA = {"jinja2", "matplotlib", "py3langid"}
 NETWORK = {"socket", "ssl", "http", "urllib", "requests", "httpx", "aiohttp", "ftplib", "smtplib", "asyncio", "xmlrpc"}
-LAZY = ["sklearn", "scipy", "joblib", "threadpoolctl", *sorted(BATCH_EXTRA | LIVE_EXTRA | REPORT_EXTRA)]
+LAZY = ["sklearn", "scipy", "joblib", "threadpoolctl", *sorted(BATCH_EXTRA | LIVE_EXTRA | REPORT_EXTRA | SPARK_EXTRA)]
 NO_WORLD = {"os", "pathlib", "time", "datetime", "random", "tempfile", "shutil", "io", "subprocess", "secrets", "uuid"}
 
 
@@ -163,6 +164,12 @@ def test_packages_of_extras_are_imported_when_they_are_used_and_in_their_place_a
             place = "evaluation" if head in REPORT_EXTRA else "io"
             assert part(module) == place, f"{module}:{one.line} imports {one.name}"
             assert not one.at_once, f"{module}:{one.line} imports {one.name}"
+
+
+def test_spark_is_imported_by_its_module_alone() -> None:
+    importing = {module for module in MODULES for head, _ in foreign_imports(module) if head in SPARK_EXTRA}
+    assert importing == {"spark"}
+    assert not [module for module in MODULES if "spark" in [target for target, _ in own_imports(module)]]
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -104,7 +104,7 @@ def read_flat_columns(
     def batches(log: Log) -> Iterator[ThreadColumns]:
         require_pyarrow("flat logs need")
         rows = log.connection.sql(log.sorted_rows("thread_id, author, text, problem, place"))
-        return _columns(map(partial(_complete_rows, log, on_bad), rows.to_arrow_reader(ROWS)))
+        return columns_of_rows(map(partial(_complete_rows, log, on_bad), rows.to_arrow_reader(ROWS)))
 
     return _read(paths, columns, sql, memory, n_jobs, on_bad, reach, batches)
 
@@ -197,8 +197,11 @@ def _report(on_bad: Callable[[DataError], None] | None, error: DataError) -> Non
     on_bad(error)
 
 
-def _columns(batches: Iterable[Any]) -> Iterator[ThreadColumns]:
-    """Yield the threads of sorted rows, which may go on from one batch to the next."""
+def columns_of_rows(batches: Iterable[Any]) -> Iterator[ThreadColumns]:
+    """Yield the threads of Arrow batches of rows by thread, where a thread may go on from one batch to the next.
+
+    They have the columns `thread_id`, `author` and `text`, all of them strings and none of them null.
+    """
     from pyarrow.compute import run_end_encode
 
     columns = Columns()
@@ -228,7 +231,8 @@ def _columns(batches: Iterable[Any]) -> Iterator[ThreadColumns]:
 
 
 def _strings(array: Any) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return the bytes of an array of large strings end to end, and where each begins and the last one ends."""
+    """Return the bytes of an array of strings end to end, and where each begins and the last one ends."""
+    array = array.cast("large_string")
     _, offsets, data = array.buffers()
     bounds = np.frombuffer(offsets, dtype=np.int64)[array.offset : array.offset + len(array) + 1]
     return np.frombuffer(data or b"", dtype=np.uint8), bounds

@@ -93,12 +93,9 @@ def _parquet_writer(path: str | os.PathLike[str]) -> Iterator[Callable[[Row], No
     require_pyarrow("Parquet needs")
     import pyarrow.parquet
 
-    text, number, whole, flag = pyarrow.string(), pyarrow.float64(), pyarrow.int64(), pyarrow.bool_()
-    types = (text, number, number, flag, text, text, number, flag, whole, whole, text)
+    text, number = pyarrow.string(), pyarrow.float64()
     evidence = {"message_id": text, "author": text, "contribution": number, "tactics": pyarrow.list_(text)}
-    schema = pyarrow.schema(
-        [*zip(COLUMNS, types, strict=True), ("evidence", pyarrow.list_(pyarrow.struct(list(evidence.items()))))]
-    )
+    schema = score_schema().append(pyarrow.field("evidence", pyarrow.list_(pyarrow.struct(list(evidence.items())))))
     rows: list[Any] = []
     with whole_file(path) as out, pyarrow.parquet.ParquetWriter(out, schema) as file:
 
@@ -112,6 +109,24 @@ def _parquet_writer(path: str | os.PathLike[str]) -> Iterator[Callable[[Row], No
 
         yield write
         file.write_table(pyarrow.Table.from_pylist(rows, schema))
+
+
+def score_schema() -> Any:
+    """Return the types of `COLUMNS`, as Arrow has them."""
+    import pyarrow
+
+    text, number, whole, flag = pyarrow.string(), pyarrow.float64(), pyarrow.int64(), pyarrow.bool_()
+    types = (text, number, number, flag, text, text, number, flag, whole, whole, text)
+    return pyarrow.schema(list(zip(COLUMNS, types, strict=True)))
+
+
+def score_batch(assessments: Iterable[Assessment]) -> Any:
+    """Return the rows of assessments as an Arrow batch."""
+    import pyarrow
+
+    schema = score_schema()
+    columns = zip(*map(_values, assessments), strict=True)
+    return pyarrow.RecordBatch.from_arrays(list(map(pyarrow.array, columns, schema.types)), schema=schema)
 
 
 class _EvidenceRow(msgspec.Struct):
