@@ -1,7 +1,7 @@
 """Cost of the same work on Spark and on one machine: python benchmarks/spark.py [--messages N] [--folder DIR]
 
-Generated talk in Parquet files, its rows in order of time, is scored by `score_files` and by `assess` on one core and on
-two, each in processes of its own that are bound to these cores. Spark's work is then taken apart, each part with all
+Generated talk in Parquet files, its rows in order of time, is scored by `score_files` and by `assess` on one core and
+on two, each in processes bound to these cores. Spark's work is then taken apart, each part with all
 before it, and the last lines say what a cluster would need if its cores are like these.
 """
 
