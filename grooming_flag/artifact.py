@@ -20,7 +20,7 @@ from safetensors.numpy import load, save
 
 from grooming_flag._version import __version__
 from grooming_flag.calibration import Calibration
-from grooming_flag.errors import ModelError, ModelIntegrityError
+from grooming_flag.errors import MissingExtraError, ModelError, ModelIntegrityError
 from grooming_flag.features import FeatureExtractor
 from grooming_flag.fingerprints import HASH_BYTES, Fingerprints
 from grooming_flag.model import HEADS, Model
@@ -37,6 +37,7 @@ BUNDLED = "en-v1"
 FILES = CONFIG, WEIGHTS, CARD = "config.json", "weights.safetensors", "README.md"
 OPTIONAL = FINGERPRINTS, METRICS = "fingerprints.safetensors", "metrics.json"
 SUMS = "SHA256SUMS"
+SIGNATURE = "SHA256SUMS.sig"
 BUCKETS_OF_TACTICS, WEIGHTS_OF_TACTICS = "tactics.buckets", "tactics.weights"
 
 
@@ -89,7 +90,11 @@ def bundled_model() -> Path:
     return installed if installed.is_dir() else package.parent / "models" / BUNDLED
 
 
-def load_model(folder: str | os.PathLike[str] | None = None, key: str | None = None) -> Model:
+def load_model(
+    folder: str | os.PathLike[str] | None = None,
+    key: str | None = None,
+    public_key: str | os.PathLike[str] | None = None,
+) -> Model:
     """Load a model folder after checking its sums and its format.
 
     Parameters
@@ -98,16 +103,21 @@ def load_model(folder: str | os.PathLike[str] | None = None, key: str | None = N
         By default the model that ships with the package.
     key : str, optional
         The secret of a model whose features are keyed.
+    public_key : path, optional
+        A PEM file with an Ed25519 key. The folder must then have the signature of its sums by this key, SHA256SUMS.sig;
+        SECURITY.md says how to make one.
 
     Raises
     ------
     ModelIntegrityError
-        If a file is missing or is not the one that was written.
+        If a file is missing or is not the one that was written, or not what was signed.
+    MissingExtraError
+        If a signature is to be checked and cryptography is not installed.
     ModelError
         If the format is newer than this library, or the settings cannot be used.
     """
     path = bundled_model() if folder is None else Path(folder)
-    contents = _verified(path)
+    contents = _verified(path, public_key)
     try:
         version = msgspec.json.decode(contents[CONFIG], type=dict[str, Any]).get("format")
         if version != FORMAT:
@@ -192,7 +202,7 @@ def check_replaceable(folder: Path) -> None:
     """Raise a ModelError if a model of that name would replace anything but a model or an empty folder."""
     if folder.exists():
         found = {file.name for file in folder.iterdir()} if folder.is_dir() else {""}
-        if found and not (SUMS in found and found <= {*FILES, *OPTIONAL, SUMS}):
+        if found and not (SUMS in found and found <= {*FILES, *OPTIONAL, SUMS, SIGNATURE}):
             raise ModelError(f"{folder} exists and is not a model folder; choose another name")
 
 
@@ -203,13 +213,16 @@ def _mend(version: object) -> str:
     return "upgrade with: pip install -U grooming_flag"
 
 
-def _verified(path: Path) -> dict[str, bytes]:
-    """Return the files of a model folder by name, each checked against its sum."""
+def _verified(path: Path, public_key: str | os.PathLike[str] | None = None) -> dict[str, bytes]:
+    """Return the files of a model folder by name, each checked against its sum, and the sums against a signature."""
     mend = "get a fresh copy of the model or train it again"
     if not path.is_dir():
         raise ModelError(f"{path}: there is no such model folder")
     contents: dict[str, bytes] = {}
-    for line in _read(path / SUMS, mend).decode("ascii", "replace").removesuffix("\n").split("\n"):
+    sums = _read(path / SUMS, mend)
+    if public_key is not None:
+        _check_signature(path, sums, Path(public_key))
+    for line in sums.decode("ascii", "replace").removesuffix("\n").split("\n"):
         digest, _, name = line.partition("  ")
         if name not in (*FILES, *OPTIONAL):
             raise ModelIntegrityError(f"{path / SUMS}: names a file that is not part of a model; {mend}")
@@ -220,6 +233,26 @@ def _verified(path: Path) -> dict[str, bytes]:
     if missing:
         raise ModelIntegrityError(f"{path / SUMS}: has no sum for {', '.join(sorted(missing))}; {mend}")
     return contents
+
+
+def _check_signature(path: Path, sums: bytes, public_key: Path) -> None:
+    try:
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+        from cryptography.hazmat.primitives.serialization import load_pem_public_key
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("signatures need cryptography; pip install 'grooming-flag[signed]'") from error
+    try:
+        key = load_pem_public_key(public_key.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{public_key}: cannot be read as a public key in PEM ({type(error).__name__})") from error
+    if not isinstance(key, Ed25519PublicKey):
+        raise ModelError(f"{public_key}: not a public key of Ed25519; see SECURITY.md")
+    mend = "get the model and the key from who trained it"
+    try:
+        key.verify(_read(path / SIGNATURE, mend), sums)
+    except InvalidSignature as error:
+        raise ModelIntegrityError(f"{path}: its sums were not signed by {public_key}; {mend}") from error
 
 
 def _read(path: Path, mend: str) -> bytes:

@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import random
+import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from builders import CANARY, bundled, error_of, needs_bundled_model, small_model
+from cli import run
 from hypothesis import HealthCheck, given, settings
 from safetensors.numpy import load, save
 from strategies import WORDS, threads
@@ -289,6 +292,67 @@ def test_a_file_without_a_sum_is_refused(folder: Path, name: str) -> None:
     (folder / "SHA256SUMS").write_text("".join(line for line in lines if name not in line))
     error = error_of(lambda: load_model(folder), ModelIntegrityError)
     assert f"no sum for {name}" in str(error)
+
+
+def signed(folder: Path) -> tuple[Path, Path]:
+    """Sign a folder as SECURITY.md says; return the public key, and one of somebody else."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("needs openssl")
+    keys = []
+    for name in ("ours", "theirs"):
+        private, public = folder.parent / f"{name}.key", folder.parent / f"{name}.pem"
+        subprocess.run([openssl, "genpkey", "-algorithm", "ed25519", "-out", private], check=True)
+        subprocess.run([openssl, "pkey", "-in", private, "-pubout", "-out", public], check=True)
+        keys.append(public)
+    sums, signature = folder / "SHA256SUMS", folder / "SHA256SUMS.sig"
+    private = folder.parent / "ours.key"
+    command = [openssl, "pkeyutl", "-sign", "-rawin", "-inkey", private, "-in", sums, "-out", signature]
+    subprocess.run(command, check=True)
+    return keys[0], keys[1]
+
+
+def test_a_model_may_have_to_be_signed(folder: Path) -> None:
+    ours, theirs = signed(folder)
+    assert load_model(folder, public_key=ours).name == load_model(folder).name
+    assert run("info", "--model", folder, "--public-key", ours).status == 0
+    assert "not signed by" in str(error_of(lambda: load_model(folder, public_key=theirs), ModelIntegrityError))
+    signature = folder / "SHA256SUMS.sig"
+    whole = signature.read_bytes()
+    for place in range(len(whole)):
+        signature.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert "not signed by" in str(error_of(lambda: load_model(folder, public_key=ours), ModelIntegrityError))
+    for other in (b"", whole + b"\n", whole[:-1]):
+        signature.write_bytes(other)
+        error_of(lambda: load_model(folder, public_key=ours), ModelIntegrityError)
+    signature.unlink()
+    assert "missing" in str(error_of(lambda: load_model(folder, public_key=ours), ModelIntegrityError))
+    assert run("info", "--model", folder, "--public-key", ours).status == 1
+
+
+def test_a_forger_who_writes_new_sums_cannot_sign_them(folder: Path) -> None:
+    ours, _ = signed(folder)
+    card = folder / "README.md"
+    card.write_text("forged")
+    sums = folder / "SHA256SUMS"
+    lines = [line for line in sums.read_text().splitlines() if not line.endswith("README.md")]
+    sums.write_text("\n".join([*lines, f"{hashlib.sha256(b'forged').hexdigest()}  README.md"]) + "\n")
+    load_model(folder)
+    error_of(lambda: load_model(folder, public_key=ours), ModelIntegrityError)
+
+
+@pytest.mark.parametrize("content", [b"", b"tea", b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"])
+def test_what_is_no_public_key_is_said(folder: Path, content: bytes) -> None:
+    (folder.parent / "key.pem").write_bytes(content)
+    error = error_of(lambda: load_model(folder, public_key=folder.parent / "key.pem"), ModelError)
+    assert "cannot be read as a public key" in str(error)
+    assert not isinstance(error, ModelIntegrityError)
+
+
+def test_a_signed_folder_may_be_replaced_and_is_then_not_signed(folder: Path) -> None:
+    ours, _ = signed(folder)
+    save_model(small_model(seed=1), folder)
+    error_of(lambda: load_model(folder, public_key=ours), ModelIntegrityError)
 
 
 def test_a_folder_that_is_not_there_or_is_a_file_is_no_model(tmp_path: Path) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import platform
+from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.table import Table
 from rich.text import Text
 
@@ -14,11 +17,15 @@ from grooming_flag.cli.options import ModelFolder, out
 from grooming_flag.io import _messages
 from grooming_flag.policy import OperatingPoint
 
+PublicKey = Annotated[
+    Path | None, typer.Option("--public-key", help="PEM file of who must have signed the model; see SECURITY.md.")
+]
 
-def info(model: ModelFolder = None) -> None:
+
+def info(model: ModelFolder = None, public_key: PublicKey = None) -> None:
     """Show versions, whether kernel and reader are compiled, and the model with what was measured at its points."""
     folder = model or bundled_model()
-    loaded = load_model(folder)
+    loaded = load_model(folder, public_key=public_key)
     settings = loaded.extractor
     table = Table.grid(padding=(0, 2))
     for name, value in {
