@@ -189,8 +189,9 @@ def write_threads(path: Path, threads: Iterable[Thread]) -> Path:
 
 
 def environment() -> dict[str, str]:
-    """Return an environment in which a subprocess finds the package that is under test."""
-    paths = [str(Path(grooming_flag.__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    """Return an environment in which a subprocess finds the package that is under test, and not the network."""
+    ours = [str(Path(grooming_flag.__file__).parent.parent), str(Path(__file__).parent / "offline")]
+    paths = [*ours, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONIOENCODING": "utf-8"}
 
 

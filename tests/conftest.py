@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import offline.sitecustomize  # noqa: F401 - no test reaches the network
 import pytest
 from builders import bundled, small_model
 from hypothesis import settings

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import socket
 import subprocess
 from collections.abc import Iterator
 from functools import cache
@@ -199,6 +200,15 @@ def test_no_module_imports_the_network_or_what_runs_foreign_code(module: str) ->
         assert name not in ("eval", "exec", "compile", "__import__"), f"{module}:{line} calls {name}"
         assert not re.fullmatch(r"(joblib|np|numpy|yaml|pickle)\.load", name), f"{module}:{line} calls {name}"
         assert name not in ("os.system", "os.popen"), f"{module}:{line} calls {name}"
+
+
+@pytest.mark.parametrize(("host", "port"), [("192.0.2.1", 80), ("example.org", 443)])
+def test_no_test_reaches_the_network_nor_what_it_starts(host: str, port: int) -> None:
+    with pytest.raises(PermissionError):
+        socket.create_connection((host, port), 1.0)
+    code = f"import socket; socket.create_connection(({host!r}, {port}), 1.0)"
+    ran = subprocess.run([PYTHON, "-c", code], env=environment(), stderr=subprocess.PIPE, check=False)
+    assert b"PermissionError" in ran.stderr
 
 
 @pytest.mark.parametrize("module", MODULES)
