@@ -10,9 +10,8 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 modules = ("grooming_flag._kernel", "grooming_flag._tally", "grooming_flag._answers", "grooming_flag.io._messages")
-flags = (
-    [] if os.name == "nt" else ["-ffp-contract=off"]
-)  # else numbers could differ from those of Python in the last bit
+# without the first, numbers could differ from those of Python in the last bit; with debug information, wheels by folder
+flags = [] if os.name == "nt" else ["-ffp-contract=off", "-g0"]
 extensions = cythonize(
     [Extension(name, [name.replace(".", "/") + ".py"], extra_compile_args=flags) for name in modules], build_dir="build"
 )
