@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import os
 import subprocess
 import traceback
 from collections.abc import Iterator
@@ -40,6 +41,7 @@ from grooming_flag import (
     save_model,
 )
 from grooming_flag.batch import score_files
+from grooming_flag.cli import app
 from grooming_flag.features import pack_by_author
 from grooming_flag.training import GroomingClassifier
 
@@ -233,3 +235,104 @@ def test_features_are_named_by_number(tmp_path: Path) -> None:
     for item in model.explain(thread(SECRET)):
         assert item.feature.startswith("b")
         int(item.feature[1:], 16)
+
+
+# --- every command, on what it takes and on what is broken in any of its files --------------------------------------
+
+COMMANDS = {
+    "score": "score {threads} -o {out}/scores.jsonl --evidence 5 --skip-bad --model {model}",
+    "explain": "explain {threads} --thread t0 --model {model}",
+    "watch": "watch {messages} --state {out}/states.db --policy {policy} --model {model}",
+    "review": "review {threads} {scores} -o {page} --model {model}",  # the page is for whoever reads threads
+    "evaluate": "evaluate {threads} -o {out}/report --model {model}",
+    "train": "train {threads} -o {out}/trained",
+    "tune": "tune {threads} --model {model} --name mine --max-fpr 0.2 --replace",
+    "learn-from": "learn-from {verdicts} --model {model} -o {out}/learnt",
+    "monitor": "monitor {scores} --reference {before} --threads {threads} --reference-threads {earlier} "
+    "--verdicts {verdicts} -o {out}/drift.json --model {model}",
+    "split": "split {threads} -o {folds} --folds 2",  # which are threads
+    "baseline": "baseline words {threads} -o {out}/baseline.jsonl",
+    "generate": "generate -o {out}/generated.jsonl --threads 3",
+    "pan12": "pan12 {xml} --authors {authors} -o {out}/pan12 --model {model}",
+    "info": "info --model {model}",
+    "policy": "policy check {policy} --on {threads} --model {model}",
+}
+
+
+def inputs(folder: Path) -> dict[str, Path]:
+    """Return a file of each kind that commands take, with the canary wherever there is text."""
+    said = secret_threads()
+    files = {"threads": write_threads(folder / "threads.jsonl", said)}
+    rows = [{"thread_id": one.thread_id, "author": m.author, "text": m.text} for one in said for m in one.messages]
+    verdicts = [
+        {"thread_id": f"t{i}", "verdict": kind, "probability": 0.3, "model": "small"}
+        for i, kind in enumerate(("confirmed", "dismissed") * 5)
+    ]
+    for name, lines in (("messages", rows), ("verdicts", verdicts)):
+        files[name] = folder / f"{name}.jsonl"
+        files[name].write_text("".join(json.dumps(line) + "\n" for line in lines))
+    files["policy"] = folder / "policy.toml"
+    files["policy"].write_text('format = 1\n[default]\nat = "balanced"\n')
+    files["xml"] = folder / "pan12.xml"
+    line = f'<message line="1"><author>a</author><time>10:00</time><text>{SECRET}</text></message>'
+    files["xml"].write_text(f'<conversations><conversation id="c">{line}</conversation></conversations>')
+    files["authors"] = folder / "authors.txt"
+    files["authors"].write_text("a\n")
+    files["model"] = folder / "m"
+    save_model(small_model(), files["model"])
+    files["scores"] = folder / "scores.jsonl"
+    files["before"] = folder / "before.jsonl"
+    files["earlier"] = write_threads(folder / "earlier.jsonl", said[::2])
+    for name in ("scores", "before"):
+        assert run("score", files["threads"], "-o", files[name], "--model", files["model"]).status == 0
+    return files
+
+
+def broken(path: Path, how: str) -> Path:
+    """Return a file like another one, with the canary where it should not be."""
+    whole = path.read_bytes()
+    secret = SECRET.encode()
+    change = {"replaced": secret, "cut": whole[: len(whole) // 2 + 3], "inserted": whole[:70] + secret + whole[70:]}
+    wrong = path.with_name(f"{how}-{path.name}")
+    wrong.write_bytes(change[how])
+    return wrong
+
+
+def test_every_command_is_put_to_the_test() -> None:
+    names = [command.name or command.callback.__name__.replace("_", "-") for command in app.registered_commands]  # type: ignore[union-attr]
+    assert {*names, *(group.name for group in app.registered_groups)} == set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_no_command_lets_text_out_whatever_is_broken(name: str, tmp_path: Path) -> None:
+    files = inputs(tmp_path)
+    used = [kind for kind in files if f"{{{kind}}}" in COMMANDS[name] and kind != "model"]
+    cases = [
+        files,
+        *({**files, kind: broken(files[kind], how)} for kind in used for how in ("replaced", "cut", "inserted")),
+    ]
+    for number, case in enumerate(cases):
+        out = tmp_path / f"out{number}"
+        out.mkdir()
+        places = {**case, "out": out, "page": tmp_path / "page.html", "folds": tmp_path / f"folds{number}"}
+        ran = run(*COMMANDS[name].format(**places).split())
+        assert ran.status in ((0, 3) if number == 0 else (0, 1, 3))
+        assert_is_silent(ran.out, ran.err, *everything(out), *everything(files["model"]))
+
+
+def test_a_command_that_is_aborted_leaves_no_core(tmp_path: Path) -> None:
+    code = (
+        "import os, resource\n"
+        "resource.setrlimit(resource.RLIMIT_CORE, (resource.getrlimit(resource.RLIMIT_CORE)[1],) * 2)\n"
+        "from grooming_flag import model\n"
+        "from grooming_flag.cli import main\n"
+        "model.Model._answers = lambda *given: os.abort()\n"
+        "main()\n"
+    )
+    (tmp_path / "in.jsonl").write_bytes(lines_of([thread(SECRET)]))
+    args = ["score", "in.jsonl", "-o", "-", "--model", str(model_folder(tmp_path))]
+    running = subprocess.Popen([PYTHON, "-c", code, *args], env=environment(), cwd=tmp_path)
+    _, status = os.waitpid(running.pid, 0)
+    running.returncode = os.waitstatus_to_exitcode(status)
+    assert os.WIFSIGNALED(status)
+    assert not os.WCOREDUMP(status)

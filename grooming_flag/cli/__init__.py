@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -75,6 +76,7 @@ def main() -> None:
     `monitor` also has one of its own, for alarms.
     """
     signal.signal(signal.SIGTERM, _stop)
+    _leave_no_core()
     try:
         app()
     except GroomingFlagError as error:
@@ -86,6 +88,14 @@ def main() -> None:
     except OSError as error:
         print(f"error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
         sys.exit(1)
+
+
+def _leave_no_core() -> None:
+    """Let no crash write what is in memory, text included, to the disk; where there are such limits."""
+    with suppress(ImportError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
 def _stop(signum: int, _frame: object) -> None:
