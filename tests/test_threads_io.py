@@ -21,6 +21,8 @@ from hypothesis import strategies as st
 from strategies import any_characters, conversations
 
 from grooming_flag import DataError, Message, Thread, read_threads
+from grooming_flag.io import streams
+from grooming_flag.io import threads as io_threads
 from grooming_flag.io.streams import CHUNK, read_lines, whole_file
 
 settings.register_profile(
@@ -452,3 +454,47 @@ def test_a_new_file_has_the_rights_that_any_new_file_has(tmp_path: Path) -> None
 def test_a_file_in_no_folder_is_a_data_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be written"), whole_file(tmp_path / "none" / "out"):
         pass
+
+
+# --- what is made to be large ------------------------------------------------------------------------------------
+
+
+def test_a_line_that_is_too_long_is_passed_over_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (streams, io_threads):
+        monkeypatch.setattr(module, "LONGEST", 1000)
+    said = [thread("tea", thread_id=f"t{i}") for i in range(3)]
+    long = lines_of([thread(CANARY * 2000, thread_id="long")])
+    path = tmp_path / "threads.jsonl"
+    path.write_bytes(lines_of(said[:2]) + long + lines_of(said[2:]) + long[:-1])
+    errors: list[DataError] = []
+    assert [one.thread_id for one in read_threads(path, on_bad=errors.append)] == ["t0", "t1", "t2"]
+    assert [str(error).partition(": ")[2] for error in errors] == [
+        "longer than 1,000 bytes; put it into a flat log"
+    ] * 2
+    assert "line 3" in str(errors[0])
+    assert "line 5" in str(errors[1])
+
+
+@pytest.mark.parametrize("ending", [".gz", ".zst"])
+def test_a_bomb_is_refused_in_little_memory(tmp_path: Path, ending: str) -> None:
+    """Some kB become 400 MB of one line, which has to fit nowhere."""
+    resource = pytest.importorskip("resource")
+    path = tmp_path / f"threads.jsonl{ending}"
+    zeros = bytes(1 << 24)
+    with path.open("wb") as raw, streams.compressed(raw, path) as out:
+        for _ in range(24):
+            out.write(zeros)
+        out.write(b"\n" + lines_of([thread("tea", "kettle", thread_id="good")]))
+    assert path.stat().st_size < 2_000_000
+    output = tmp_path / "scores.jsonl"
+    ran = subprocess.run(
+        [PYTHON, "-m", "grooming_flag", "score", path, "-o", output, "--skip-bad"],
+        env=environment(),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30)),
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert [json.loads(line)["thread_id"] for line in output.read_text().splitlines()] == ["good"]
+    assert "line 1: longer than 268,435,456 bytes" in output.with_name("scores.jsonl.bad.jsonl").read_text()

@@ -18,6 +18,9 @@ from typing import IO, Any
 from grooming_flag.errors import DataError
 
 CHUNK = 1 << 20
+PIECE = 1 << 12  # of compressed bytes, which may become 30,000 times as many
+LONGEST = 1 << 28
+"""Bytes of a line beyond which it is passed over without being held. A thread that is longer fits a flat log."""
 DATABASES = ("duckdb:", "postgres:")
 UNREADABLE = (EOFError, OSError, zlib.error)
 
@@ -45,21 +48,21 @@ class _ZstdReader(io.RawIOBase):
         self._source = source
         self._frame: Any = None
         self._compressed = b""
-        self._ready = b""
+        self._ready = memoryview(b"")
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
         while not self._ready:
-            self._compressed = self._compressed or self._source.read(CHUNK)
+            self._compressed = self._compressed or self._source.read(PIECE)
             if not self._compressed:
                 if self._frame is not None:
                     raise EOFError
                 return 0
             self._frame = self._frame or self._zstandard.ZstdDecompressor().decompressobj()
             try:
-                self._ready = self._frame.decompress(self._compressed)
+                self._ready = memoryview(self._frame.decompress(self._compressed))
             except self._zstandard.ZstdError as error:
                 raise zlib.error(str(error)) from error
             self._compressed = b""
@@ -155,7 +158,7 @@ def check_not_input(
 def read_lines(
     path: str | os.PathLike[str], reach: Reach | None = None, stdin: IO[bytes] | None = None
 ) -> Iterator[tuple[int, bytes]]:
-    """Yield the number, from 1, and the bytes of each line that is not blank.
+    """Yield the number, from 1, and the bytes of each line that is not blank; of one that is too long, the first.
 
     Parameters
     ----------
@@ -175,7 +178,12 @@ def read_lines(
     before = reach.done if reach else 0
     try:
         with _open(path, stdin) as (lines, raw):
-            for number, line in enumerate(lines, 1):
+            while line := lines.readline(LONGEST + 1):
+                number += 1
+                if len(line) > LONGEST:
+                    rest = line
+                    while rest and not rest.endswith(b"\n"):
+                        rest = lines.readline(CHUNK)
                 if reach:
                     reach.done = before + raw.tell()
                 if not line.isspace():

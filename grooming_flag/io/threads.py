@@ -16,7 +16,7 @@ import msgspec
 
 from grooming_flag.errors import DataError
 from grooming_flag.io.columns import Columns
-from grooming_flag.io.streams import Reach, check_readable, compressed, read_lines, whole_file
+from grooming_flag.io.streams import LONGEST, Reach, check_readable, compressed, read_lines, whole_file
 from grooming_flag.records import CONTEXT, Identifier, Message, Thread, ThreadColumns
 
 LEAST_MESSAGE = 24  # bytes of the shortest message and what divides it from the next
@@ -290,6 +290,8 @@ def _parse(line: bytes, path: str | os.PathLike[str], number: int) -> Thread:
 
 def decode_row(line: bytes, decoder: msgspec.json.Decoder[Row], what: str = "thread") -> Row | str:
     """Return the row, or what is wrong with it. Errors of parsers hold text and must not get out, chained or not."""
+    if len(line) > LONGEST:
+        return f"longer than {LONGEST:,} bytes; put it into a flat log"
     try:
         return decoder.decode(line)
     except msgspec.ValidationError as error:
