@@ -37,6 +37,7 @@ BUNDLED = "en-v1"
 FILES = CONFIG, WEIGHTS, CARD = "config.json", "weights.safetensors", "README.md"
 OPTIONAL = FINGERPRINTS, METRICS = "fingerprints.safetensors", "metrics.json"
 SUMS = "SHA256SUMS"
+MEND = "get a fresh copy of the model or train it again"
 BUCKETS_OF_TACTICS, WEIGHTS_OF_TACTICS = "tactics.buckets", "tactics.weights"
 
 
@@ -120,11 +121,10 @@ def load_model(folder: str | os.PathLike[str] | None = None, key: str | None = N
         weights = np.stack([tensors[head] for head in config.heads], axis=1)
         tactics = _tactics(config, tensors)
         fingerprints = _unpacked(contents[FINGERPRINTS]) if FINGERPRINTS in contents else None
-    except (msgspec.MsgspecError, SafetensorError, KeyError, ValueError, OverflowError) as error:
+    except (msgspec.MsgspecError, SafetensorError, KeyError, ValueError, OverflowError, RecursionError) as error:
         if isinstance(error, ModelError):
             raise
-        mend = "train it again or get a fresh copy"
-        raise ModelError(f"{path}: not a model of format {FORMAT}: {error}; {mend}") from error
+        raise ModelError(f"{path}: not a model of format {FORMAT}: {error}; {MEND}") from error
     return _model(config, weights, tactics, fingerprints, key, path)
 
 
@@ -135,10 +135,15 @@ def load_card(folder: str | os.PathLike[str]) -> tuple[str, dict[str, Any] | Non
     ------
     ModelIntegrityError
         If a file is missing or is not the one that was written.
+    ModelError
+        If the card is not UTF-8, or the evaluation is no JSON object.
     """
     contents = _verified(Path(folder))
-    metrics = contents.get(METRICS)
-    return contents[CARD].decode(), None if metrics is None else msgspec.json.decode(metrics, type=dict[str, Any])
+    metrics = contents.get(METRICS, b"null")
+    try:
+        return contents[CARD].decode(), msgspec.json.decode(metrics, type=dict[str, Any] | None)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ModelError(f"{folder}: has no card or evaluation that can be read: {error}; {MEND}") from error
 
 
 def save_model(
@@ -205,26 +210,25 @@ def _mend(version: object) -> str:
 
 def _verified(path: Path) -> dict[str, bytes]:
     """Return the files of a model folder by name, each checked against its sum."""
-    mend = "get a fresh copy of the model or train it again"
     if not path.is_dir():
         raise ModelError(f"{path}: there is no such model folder")
     contents: dict[str, bytes] = {}
-    for line in _read(path / SUMS, mend).decode("ascii", "replace").removesuffix("\n").split("\n"):
+    for line in _read(path / SUMS).decode("ascii", "replace").removesuffix("\n").split("\n"):
         digest, _, name = line.partition("  ")
         if name not in (*FILES, *OPTIONAL):
-            raise ModelIntegrityError(f"{path / SUMS}: names a file that is not part of a model; {mend}")
-        contents[name] = _read(path / name, mend)
+            raise ModelIntegrityError(f"{path / SUMS}: names a file that is not part of a model; {MEND}")
+        contents[name] = _read(path / name)
         if hashlib.sha256(contents[name]).hexdigest() != digest:
-            raise ModelIntegrityError(f"{path / name}: its SHA-256 is not the one in {SUMS}; {mend}")
+            raise ModelIntegrityError(f"{path / name}: its SHA-256 is not the one in {SUMS}; {MEND}")
     missing = set(FILES) - contents.keys()
     if missing:
-        raise ModelIntegrityError(f"{path / SUMS}: has no sum for {', '.join(sorted(missing))}; {mend}")
+        raise ModelIntegrityError(f"{path / SUMS}: has no sum for {', '.join(sorted(missing))}; {MEND}")
     return contents
 
 
-def _read(path: Path, mend: str) -> bytes:
+def _read(path: Path) -> bytes:
     if path.is_symlink() or not path.is_file():
-        raise ModelIntegrityError(f"{path}: the file is missing or is a link; {mend}")
+        raise ModelIntegrityError(f"{path}: the file is missing or is a link; {MEND}")
     return path.read_bytes()
 
 

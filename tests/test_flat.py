@@ -505,12 +505,28 @@ def test_csv_that_duckdb_refuses_is_read_all_the_same(
 
 
 @pytest.mark.parametrize(
-    "content", [b"\n\nthread_id,author,text\nt1,a,hi\n", b'"thread_id,author,text\nt1,a,hi\n', b""]
+    "content",
+    [
+        b"\n\nthread_id,author,text\nt1,a,hi\n",
+        b'"thread_id,author,text\nt1,a,hi\n',
+        b"thread_id,author,text,\xff\nt1,a,hi,\n",
+        b"",
+    ],
 )
 def test_csv_without_a_header_in_its_first_line_is_an_error(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "log.csv").write_bytes(content)
     with pytest.raises(gf.DataError, match="does not begin with a header"):
         list(read_flat(tmp_path / "log.csv"))
+
+
+@pytest.mark.parametrize("column", ["author", "text"])
+def test_arrow_with_text_that_is_not_utf_8_is_an_error(tmp_path: Path, column: str) -> None:
+    bad = pa.StringArray.from_buffers(1, pa.py_buffer(b"\0\0\0\0\1\0\0\0"), pa.py_buffer(b"\xff"))
+    table = pa.table({"thread_id": ["t"], "author": ["a"], "text": ["tea"], column: bad})
+    with pa.ipc.new_stream(tmp_path / "log.arrow", table.schema) as out:
+        out.write_table(table)
+    with pytest.raises(gf.DataError, match=r"log\.arrow"):
+        list(read_flat(tmp_path / "log.arrow"))
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

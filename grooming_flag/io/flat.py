@@ -174,7 +174,13 @@ def _complete(
 
 def _complete_rows(log: Log, on_bad: Callable[[DataError], None] | None, batch: Any) -> Any:
     """Return the rows of a batch that are complete, having reported the others."""
+    import pyarrow
+
     log.reach.done += len(batch)
+    try:
+        batch.validate(full=True)
+    except pyarrow.ArrowInvalid as error:  # not UTF-8, which DuckDB finds where it gives rows one by one
+        raise require_duckdb().InvalidInputException(str(error)) from error
     problems = np.asarray(batch.column("problem"))
     if not problems.any():
         return batch
@@ -230,9 +236,9 @@ def columns_of_rows(batches: Iterable[Any]) -> Iterator[ThreadColumns]:
         yield columns.take()
 
 
-def _strings(array: Any) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def _strings(array: Any) -> tuple[memoryview, NDArray[np.int64]]:
     """Return the bytes of an array of strings end to end, and where each begins and the last one ends."""
     array = array.cast("large_string")
     _, offsets, data = array.buffers()
     bounds = np.frombuffer(offsets, dtype=np.int64)[array.offset : array.offset + len(array) + 1]
-    return np.frombuffer(data or b"", dtype=np.uint8), bounds
+    return memoryview(data or b"").cast("B"), bounds
