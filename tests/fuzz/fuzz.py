@@ -18,9 +18,9 @@ sys.path.insert(0, str(HERE.parent))
 with atheris.instrument_imports(include=["grooming_flag"]):
     from targets import TARGETS
 
-from grooming_flag import _kernel
+from grooming_flag import _kernel  # noqa: E402
 
-THOROUGH = 64  # one input in so many is checked thoroughly; tests/test_fuzz.py checks all of the corpus so
+THOROUGH = 256  # one input in so many is checked thoroughly; tests/test_fuzz.py checks all of the corpus so
 
 
 def main() -> None:

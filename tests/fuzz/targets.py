@@ -458,7 +458,7 @@ def check_policy(data: bytes, thorough: bool) -> None:
 
 
 TARGETS = {
-    "kernel": Target(kernel_seeds, check_kernel),
+    "kernel": Target(kernel_seeds, check_kernel, 512),
     "threads": Target(thread_seeds, check_threads),
     "messages": Target(message_seeds, check_message),
     "states": Target(state_seeds, check_state),
