@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import json
 import random
 import re
+import struct
 import traceback
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -525,6 +527,25 @@ def test_arrow_with_text_that_is_not_utf_8_is_an_error(tmp_path: Path, column: s
     table = pa.table({"thread_id": ["t"], "author": ["a"], "text": ["tea"], column: bad})
     with pa.ipc.new_stream(tmp_path / "log.arrow", table.schema) as out:
         out.write_table(table)
+    with pytest.raises(gf.DataError, match=r"log\.arrow"):
+        list(read_flat(tmp_path / "log.arrow"))
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        (struct.pack("<4i", 0, 6, 12, 18), struct.pack("<4i", 0, 6, 2**30, 18)),  # where texts begin and end
+        (b"more", b"\xffore"),
+    ],
+)
+@pytest.mark.parametrize("opens", [pa.ipc.new_stream, pa.ipc.new_file])
+def test_arrow_with_damaged_offsets_or_names_is_an_error(tmp_path: Path, opens: Any, good: bytes, bad: bytes) -> None:
+    rows = {"thread_id": ["t"] * 3, "author": ["a"] * 3, "text": ["kettle"] * 3, "more": [1] * 3}
+    out = io.BytesIO()
+    with opens(out, pa.table(rows).schema) as stream:
+        stream.write_table(pa.table(rows))
+    assert good in out.getvalue()
+    (tmp_path / "log.arrow").write_bytes(out.getvalue().replace(good, bad))
     with pytest.raises(gf.DataError, match=r"log\.arrow"):
         list(read_flat(tmp_path / "log.arrow"))
 

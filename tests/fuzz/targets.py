@@ -59,8 +59,8 @@ from grooming_flag.records import ThreadColumns
 from grooming_flag.segments import SegmentRule
 from grooming_flag.tactics import Tactics
 
-MEMORY = Path("/dev/shm")  # noqa: S108
-FOLDER = Path(tempfile.mkdtemp(prefix="grooming_flag-fuzz-", dir=MEMORY if MEMORY.is_dir() else None))
+SCRATCH = tempfile.TemporaryDirectory(prefix="grooming_flag-")
+FOLDER = Path(SCRATCH.name)
 RULE = SegmentRule(4, 2)
 GAPS = SegmentRule(4, 2, 3600.0)
 TEXT = f"how old are you {CANARY} h3llo, he.llo h e l l o H*LLO tea\u0301 \u2615 @bob www.a.example a@b.example 07700"
@@ -90,21 +90,26 @@ def interpreted() -> Iterator[None]:
 
 
 @cache
-def interpreted_model(rule: SegmentRule = RULE) -> Model:
+def interpreted_model(rule: SegmentRule) -> Model:
     with interpreted():
         return small_model(2**10, rule).replace()
 
 
+def told_by(error: BaseException) -> str:
+    """Return what an error says, having checked that neither it nor what caused it quotes what was read."""
+    caused: BaseException | None = error
+    while caused is not None:
+        assert CANARY not in str(caused)
+        caused = caused.__cause__ or caused.__context__
+    return str(error)
+
+
 def result_of(call: Callable[[], Any]) -> Any:
-    """Return what the call gives, or the text of its error, which neither it nor what caused it may quote."""
+    """Return what the call gives, or what its error says."""
     try:
         return call()
     except GroomingFlagError as error:
-        caused: BaseException | None = error
-        while caused is not None:
-            assert CANARY not in str(caused)
-            caused = caused.__cause__ or caused.__context__
-        return str(error)
+        return told_by(error)
 
 
 def file_of(name: str, data: bytes) -> Path:
@@ -116,7 +121,7 @@ def file_of(name: str, data: bytes) -> Path:
 def all_of(read: Callable[..., Iterator[Any]], path: Path) -> tuple[Any, list[str]]:
     """Return what is read of a file, with the errors of what was left out."""
     errors: list[str] = []
-    return result_of(lambda: list(read(path, on_bad=lambda error: errors.append(str(error))))), errors
+    return result_of(lambda: list(read(path, on_bad=lambda error: errors.append(told_by(error))))), errors
 
 
 def threads_in(batches: list[ThreadColumns]) -> list[Thread]:
@@ -206,15 +211,14 @@ def thread_seeds() -> list[bytes]:
 def check_threads(data: bytes, thorough: bool) -> None:
     path = file_of("threads.jsonl", data)
     found, errors = all_of(read_threads, path)
-    for use in (nullcontext, interpreted)[: 1 + thorough]:
+    ways = (nullcontext, small_model(2**10, RULE)), (interpreted, interpreted_model(RULE))
+    for use, by in ways[: 1 + thorough]:
         with use():
             batches, others = all_of(read_columns, path)
             assert others == errors
             assert threads_in(batches) == list(map(bare, found))
-            answers = (small_model(2**10, RULE) if use is nullcontext else interpreted_model(RULE)).assess_columns(
-                batches
-            )
-            assert repr(list(answers)) == repr(list(small_model(2**10, RULE).assess_many(found)))
+            answers = list(by.assess_columns(batches))
+            assert repr(answers) == repr(list(small_model(2**10, RULE).assess_many(found)))
     if found:
         again, _ = all_of(read_threads, file_of("again.jsonl", b"".join(map(encode_thread, found))))
         assert again == found
