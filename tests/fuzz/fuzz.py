@@ -1,6 +1,8 @@
+#!/usr/bin/env python
 """Fuzz one target with libFuzzer; `run` calls it: ``python fuzz.py TARGET FOLDER [flags and folders of libFuzzer]``.
 
-Without arguments it names the targets. Inputs that reach something new are put in the folder.
+Without arguments it names the targets. Inputs that reach something new are put in the folder; with ``-merge=1`` those
+of the folder that reach something new, or the same in fewer bytes, are put in the corpus here.
 """
 
 from __future__ import annotations
@@ -33,12 +35,14 @@ def main() -> None:
     target = TARGETS[name]
     for place, seed in enumerate(target.seeds()):
         Path(folder, f"seed-{place}").write_bytes(seed)
-    kept = [str(HERE / "corpus" / name)] if (HERE / "corpus" / name).is_dir() else []
+    kept = HERE / "corpus" / name
+    kept.mkdir(parents=True, exist_ok=True)
+    folders = [str(kept), folder] if "-merge=1" in flags else [folder, str(kept)]
 
     def check(data: bytes) -> None:
         target.check(data, crc32(data) % THOROUGH == 0)
 
-    atheris.Setup([sys.argv[0], folder, *kept, f"-max_len={target.longest}", *flags], check)
+    atheris.Setup([sys.argv[0], *folders, f"-max_len={target.longest}", *flags], check)
     atheris.Fuzz()
 
 
