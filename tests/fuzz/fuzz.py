@@ -1,8 +1,7 @@
 #!/usr/bin/env python
-"""Fuzz one target with libFuzzer; `run` calls it: ``python fuzz.py TARGET FOLDER [flags and folders of libFuzzer]``.
+"""Fuzz the target that the environment names; `run` calls it: ``TARGET=kernel fuzz.py FOLDER [flags of libFuzzer]``.
 
-Without arguments it names the targets. Inputs that reach something new are put in the folder; with ``-merge=1`` those
-of the folder that reach something new, or the same in fewer bytes, are put in the corpus here.
+Without arguments it names the targets. What libFuzzer is told stays as it is, since it starts itself again to merge.
 """
 
 from __future__ import annotations
@@ -14,8 +13,7 @@ from zlib import crc32
 
 import atheris
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
 with atheris.instrument_imports(include=["grooming_flag"]):
     from targets import TARGETS
@@ -29,20 +27,17 @@ def main() -> None:
     if len(sys.argv) == 1:
         print(*TARGETS, sep="\n")
         return
-    _, name, folder, *flags = sys.argv
     assert _kernel.compiled, f"{_kernel.__file__} is not compiled; see build"
     sys.unraisablehook = lambda _: os.abort()  # an index out of bounds where compiled code cannot raise
-    target = TARGETS[name]
-    for place, seed in enumerate(target.seeds()):
-        Path(folder, f"seed-{place}").write_bytes(seed)
-    kept = HERE / "corpus" / name
-    kept.mkdir(parents=True, exist_ok=True)
-    folders = [str(kept), folder] if "-merge=1" in flags else [folder, str(kept)]
+    target = TARGETS[os.environ["TARGET"]]
+    if not any(argument.startswith("-merge") for argument in sys.argv):
+        for place, seed in enumerate(target.seeds()):
+            Path(sys.argv[1], f"seed-{place}").write_bytes(seed)
 
     def check(data: bytes) -> None:
         target.check(data, crc32(data) % THOROUGH == 0)
 
-    atheris.Setup([sys.argv[0], *folders, f"-max_len={target.longest}", *flags], check)
+    atheris.Setup([*sys.argv, f"-max_len={target.longest}"], check)
     atheris.Fuzz()
 
 
