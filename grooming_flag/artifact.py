@@ -38,6 +38,7 @@ FILES = CONFIG, WEIGHTS, CARD = "config.json", "weights.safetensors", "README.md
 OPTIONAL = FINGERPRINTS, METRICS = "fingerprints.safetensors", "metrics.json"
 SUMS = "SHA256SUMS"
 SIGNATURE = "SHA256SUMS.sig"
+MEND = "get a fresh copy of the model or train it again"
 BUCKETS_OF_TACTICS, WEIGHTS_OF_TACTICS = "tactics.buckets", "tactics.weights"
 
 
@@ -130,11 +131,10 @@ def load_model(
         weights = np.stack([tensors[head] for head in config.heads], axis=1)
         tactics = _tactics(config, tensors)
         fingerprints = _unpacked(contents[FINGERPRINTS]) if FINGERPRINTS in contents else None
-    except (msgspec.MsgspecError, SafetensorError, KeyError, ValueError, OverflowError) as error:
+    except (msgspec.MsgspecError, SafetensorError, KeyError, ValueError, OverflowError, RecursionError) as error:
         if isinstance(error, ModelError):
             raise
-        mend = "train it again or get a fresh copy"
-        raise ModelError(f"{path}: not a model of format {FORMAT}: {error}; {mend}") from error
+        raise ModelError(f"{path}: not a model of format {FORMAT}: {error}; {MEND}") from error
     return _model(config, weights, tactics, fingerprints, key, path)
 
 
@@ -145,10 +145,15 @@ def load_card(folder: str | os.PathLike[str]) -> tuple[str, dict[str, Any] | Non
     ------
     ModelIntegrityError
         If a file is missing or is not the one that was written.
+    ModelError
+        If the card is not UTF-8, or the evaluation is no JSON object.
     """
     contents = _verified(Path(folder))
-    metrics = contents.get(METRICS)
-    return contents[CARD].decode(), None if metrics is None else msgspec.json.decode(metrics, type=dict[str, Any])
+    metrics = contents.get(METRICS, b"null")
+    try:
+        return contents[CARD].decode(), msgspec.json.decode(metrics, type=dict[str, Any] | None)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ModelError(f"{folder}: has no card or evaluation that can be read: {error}; {MEND}") from error
 
 
 def save_model(
@@ -215,49 +220,48 @@ def _mend(version: object) -> str:
 
 def _verified(path: Path, public_key: str | os.PathLike[str] | None = None) -> dict[str, bytes]:
     """Return the files of a model folder by name, each checked against its sum, and the sums against a signature."""
-    mend = "get a fresh copy of the model or train it again"
     if not path.is_dir():
         raise ModelError(f"{path}: there is no such model folder")
     contents: dict[str, bytes] = {}
-    sums = _read(path / SUMS, mend)
+    sums = _read(path / SUMS)
     if public_key is not None:
         _check_signature(path, sums, Path(public_key))
     for line in sums.decode("ascii", "replace").removesuffix("\n").split("\n"):
         digest, _, name = line.partition("  ")
         if name not in (*FILES, *OPTIONAL):
-            raise ModelIntegrityError(f"{path / SUMS}: names a file that is not part of a model; {mend}")
-        contents[name] = _read(path / name, mend)
+            raise ModelIntegrityError(f"{path / SUMS}: names a file that is not part of a model; {MEND}")
+        contents[name] = _read(path / name)
         if hashlib.sha256(contents[name]).hexdigest() != digest:
-            raise ModelIntegrityError(f"{path / name}: its SHA-256 is not the one in {SUMS}; {mend}")
+            raise ModelIntegrityError(f"{path / name}: its SHA-256 is not the one in {SUMS}; {MEND}")
     missing = set(FILES) - contents.keys()
     if missing:
-        raise ModelIntegrityError(f"{path / SUMS}: has no sum for {', '.join(sorted(missing))}; {mend}")
+        raise ModelIntegrityError(f"{path / SUMS}: has no sum for {', '.join(sorted(missing))}; {MEND}")
     return contents
 
 
 def _check_signature(path: Path, sums: bytes, public_key: Path) -> None:
     try:
-        from cryptography.exceptions import InvalidSignature
+        from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
         from cryptography.hazmat.primitives.serialization import load_pem_public_key
     except ModuleNotFoundError as error:
         raise MissingExtraError("signatures need cryptography; pip install 'grooming-flag[signed]'") from error
     try:
         key = load_pem_public_key(public_key.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, UnsupportedAlgorithm) as error:
         raise ModelError(f"{public_key}: cannot be read as a public key in PEM ({type(error).__name__})") from error
     if not isinstance(key, Ed25519PublicKey):
         raise ModelError(f"{public_key}: not a public key of Ed25519; see SECURITY.md")
     mend = "get the model and the key from who trained it"
     try:
-        key.verify(_read(path / SIGNATURE, mend), sums)
+        key.verify(_read(path / SIGNATURE), sums)
     except InvalidSignature as error:
         raise ModelIntegrityError(f"{path}: its sums were not signed by {public_key}; {mend}") from error
 
 
-def _read(path: Path, mend: str) -> bytes:
+def _read(path: Path) -> bytes:
     if path.is_symlink() or not path.is_file():
-        raise ModelIntegrityError(f"{path}: the file is missing or is a link; {mend}")
+        raise ModelIntegrityError(f"{path}: the file is missing or is a link; {MEND}")
     return path.read_bytes()
 
 

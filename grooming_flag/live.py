@@ -210,7 +210,9 @@ class ThreadState:
         run = self._run(stored.start)
         for author in stored.authors:
             run.number(_decoded(author))
-        if not run.tally.restore(stored.entries, len(run.authors), self.model.scanner.packed_weights):
+        n_authors = len(run.authors)
+        is_known = run.tally.restore(stored.entries, n_authors, self.model.scanner.packed_weights)
+        if not is_known or n_authors > self._n_messages - stored.start:
             raise _damaged()
         return run
 

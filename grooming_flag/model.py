@@ -111,7 +111,7 @@ class Model:
             raise ModelError(f"weights are {weights.dtype} {weights.shape}; need int16 ({extractor.n_features}, 2)")
         if math.frexp(step)[0] != 0.5:
             raise ModelError(f"the step of the weights is {step!r}; it must be a power of two")
-        if not 0.0 < attribution_scale < math.inf or min_amount < 0 or abs(intercept) >= 2**53:
+        if not 0.0 < attribution_scale < math.inf or not 0 <= min_amount < 2**53 or abs(intercept) >= 2**53:
             raise ModelError("attribution_scale, min_amount or intercept is out of range; train the model again")
         tactics = tactics or Tactics.none()
         if tactics.buckets.max(initial=-1) >= extractor.n_features:

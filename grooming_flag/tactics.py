@@ -49,7 +49,7 @@ class Tactics:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", tuple(self.names))
-        n_tactics, n_buckets = len(self.names), len(self.buckets)
+        n_tactics, n_buckets = len(self.names), self.buckets.size
         types = tuple(str(array.dtype) for array in (self.buckets, self.weights, self.cuts))
         if types != ("int32", "int16", "int64") or self.buckets.ndim != 1:
             raise ModelError(f"buckets, weights and cuts of tactics are {types}; need int32, int16 and int64")

@@ -26,6 +26,9 @@ from grooming_flag.evaluation.pool import Pool
 from grooming_flag.io.scores import ScoreRow, encode_row, read_scores, score_row, score_writer
 from grooming_flag.io.threads import read_coded_lines, read_sources
 
+pa = pytest.importorskip("pyarrow", reason="the extra 'batch' is not installed")
+parquet = pytest.importorskip("pyarrow.parquet")
+
 # --- pools -------------------------------------------------------------------------------------------------------
 
 
@@ -204,6 +207,7 @@ def test_what_this_library_writes_is_read(name: str, tmp_path: Path) -> None:
         ("s.jsonl", '{"thread_id": "x", "score": 1, "evidence": [{"id": 1}]}', ["line 1", "message_id"]),
         ("s.jsonl", "[1, 2]", ["line 1", "not a JSON object"]),
         ("s.jsonl", '{"thread_id": "x", "score": 1', ["line 1", "not a JSON object"]),
+        ("s.jsonl", '{"thread_id": "x", "score": 1, "more": ' + "[" * 100_000, ["line 1", "not a JSON object"]),
         ("s.csv", "thread_id,score\nx,1\ny,nan", ["row 2", "score"]),
         ("s.csv", "thread_id,score\nx,inf", ["row 1", "score"]),
         ("s.csv", "thread_id,probability\nx,1.5", ["row 1", "0 to 1"]),
@@ -218,6 +222,29 @@ def test_bad_rows_are_refused_with_their_place(name: str, content: str, words: l
     assert str(path) in error
     assert all(word in error for word in words)
     assert "yyy" not in error
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.StringArray.from_buffers(1, pa.py_buffer(b"\0\0\0\0\1\0\0\0"), pa.py_buffer(b"\xff")),
+        pa.array([2**62], pa.timestamp("us")),
+        pa.array([2**30], pa.date32()),
+    ],
+)
+def test_parquet_with_text_or_times_that_are_none_is_refused(tmp_path: Path, values: Any) -> None:
+    path = tmp_path / "s.parquet"
+    parquet.write_table(pa.table({"thread_id": ["x"], "score": [1.0], "suspect": values}), path)
+    assert str(path) in str(error_of(lambda: list(read_scores(path)), DataError))
+
+
+def test_parquet_with_a_damaged_end_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "s.parquet"
+    parquet.write_table(pa.table({"thread_id": ["x"], "score": [1.0]}), path)
+    raw = path.read_bytes()
+    size = int.from_bytes(raw[-8:-4], "little")
+    path.write_bytes(raw[: -8 - size] + b"\xff" * size + raw[-8:])
+    assert str(path) in str(error_of(lambda: list(read_scores(path)), DataError))
 
 
 def test_a_spreadsheet_may_begin_with_a_mark_of_its_encoding(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from safetensors.numpy import load, save
 from strategies import WORDS, threads
 
 from grooming_flag import Message, Model, ModelError, ModelIntegrityError, Thread, load_model, save_model
-from grooming_flag.artifact import FORMAT, bundled_model, digest
+from grooming_flag.artifact import FORMAT, bundled_model, digest, load_card
 from grooming_flag.features import FeatureExtractor
 from grooming_flag.segments import SegmentRule
 
@@ -38,6 +38,9 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("saved") / "model"
     save_model(tiny(), folder, CARD)
     return folder
+
+
+DEEP = b'{"format": %d, "lineage": ' % FORMAT + b"[" * 100_000
 
 
 @pytest.fixture
@@ -63,7 +66,7 @@ def config_of(folder: Path) -> dict[str, Any]:
 
 
 def write_sums(folder: Path) -> None:
-    names = ["README.md", "config.json", "weights.safetensors"]
+    names = sorted(path.name for path in folder.iterdir() if path.name != "SHA256SUMS")
     sums = [f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
     (folder / "SHA256SUMS").write_text("".join(sums))
 
@@ -426,6 +429,7 @@ def test_a_newer_format_may_have_other_settings(folder: Path) -> None:
         lambda config: config.update(tactics=[{"name": "a", "cut": 1}]),
         lambda config: config.update(tactics=[{"name": "a", "cut": 10**30}]),
         lambda config: config.update(tactics=[{"name": "a"}]),
+        lambda config: config.update(min_amount=2**63),
     ],
 )
 def test_settings_that_cannot_be_used_are_a_model_error(
@@ -441,7 +445,7 @@ def test_a_seed_that_cannot_be_used_is_a_model_error(folder: Path, seed: int) ->
     assert str(folder) in str(error_of(lambda: load_model(folder), ModelError))
 
 
-@pytest.mark.parametrize("raw", [b"", b"[]", b"null", b"\xff", b'{"format": 1', b'{"format": %d}' % FORMAT])
+@pytest.mark.parametrize("raw", [b"", b"[]", b"null", b"\xff", b'{"format": 1', b'{"format": %d}' % FORMAT, DEEP])
 def test_a_config_that_is_none_is_a_model_error(folder: Path, raw: bytes) -> None:
     (folder / "config.json").write_bytes(raw)
     write_sums(folder)
@@ -465,6 +469,22 @@ def test_tensors_that_do_not_fit_are_a_model_error(folder: Path) -> None:
     path.write_bytes(b"tea")
     write_sums(folder)
     assert str(folder) in str(error_of(lambda: load_model(folder), ModelError))
+
+
+def test_tensors_of_tactics_without_a_length_are_a_model_error(folder: Path) -> None:
+    change_config(folder, lambda config: config.update(tactics=[{"name": "gifts", "cut": 1}]))
+    path = folder / "weights.safetensors"
+    tactics = {"tactics.buckets": np.zeros((), np.int32), "tactics.weights": np.zeros((), np.int16)}
+    path.write_bytes(save({**load(path.read_bytes()), **tactics}))
+    write_sums(folder)
+    assert "tactics" in str(error_of(lambda: load_model(folder), ModelError))
+
+
+@pytest.mark.parametrize(("name", "raw"), [("README.md", b"\xff"), ("metrics.json", b"{"), ("metrics.json", DEEP)])
+def test_a_card_or_an_evaluation_that_cannot_be_read_is_a_model_error(folder: Path, name: str, raw: bytes) -> None:
+    (folder / name).write_bytes(raw)
+    write_sums(folder)
+    assert str(folder) in str(error_of(lambda: load_card(folder), ModelError))
 
 
 # --- saving ------------------------------------------------------------------------------------------------------

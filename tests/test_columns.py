@@ -21,6 +21,7 @@ from grooming_flag.batch import score_files
 from grooming_flag.errors import ModelError
 from grooming_flag.features import pack_by_author, pack_columns
 from grooming_flag.io import _messages, columns
+from grooming_flag.io.flat import columns_of_rows
 from grooming_flag.io.threads import read_columns
 from grooming_flag.records import ThreadColumns
 from grooming_flag.segments import SegmentRule
@@ -280,6 +281,15 @@ def test_a_message_without_room_is_refused_and_not_written() -> None:
     assert unpacker.read(line_of(text='"tea"').encode() + b"\n") is None
     assert unpacker.used() == (1, 6)
     assert text == b"kettle\0\0"
+
+
+def test_rows_of_tables_are_read_as_they_are() -> None:
+    pyarrow = pytest.importorskip("pyarrow", reason="the extra 'batch' is not installed")
+    rows = [("t1", "a", "tea"), ("t1", "b", ""), ("t2", "b", "caf\u00e9 \u2615")]
+    names = ["thread_id", "author", "text"]
+    batches = [pyarrow.RecordBatch.from_arrays(list(map(pyarrow.array, zip(*rows, strict=True))), names)]
+    found = [one for batch in columns_of_rows(batches) for one in threads_of(batch)]
+    assert [(one.thread_id, said.author, said.text) for one in found for said in one.messages] == rows
 
 
 def test_many_authors_are_told_apart(tmp_path: Path) -> None:

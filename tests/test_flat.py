@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import json
 import random
 import re
+import struct
 import traceback
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -505,12 +507,47 @@ def test_csv_that_duckdb_refuses_is_read_all_the_same(
 
 
 @pytest.mark.parametrize(
-    "content", [b"\n\nthread_id,author,text\nt1,a,hi\n", b'"thread_id,author,text\nt1,a,hi\n', b""]
+    "content",
+    [
+        b"\n\nthread_id,author,text\nt1,a,hi\n",
+        b'"thread_id,author,text\nt1,a,hi\n',
+        b"thread_id,author,text,\xff\nt1,a,hi,\n",
+        b"",
+    ],
 )
 def test_csv_without_a_header_in_its_first_line_is_an_error(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "log.csv").write_bytes(content)
     with pytest.raises(gf.DataError, match="does not begin with a header"):
         list(read_flat(tmp_path / "log.csv"))
+
+
+@pytest.mark.parametrize("column", ["author", "text"])
+def test_arrow_with_text_that_is_not_utf_8_is_an_error(tmp_path: Path, column: str) -> None:
+    bad = pa.StringArray.from_buffers(1, pa.py_buffer(b"\0\0\0\0\1\0\0\0"), pa.py_buffer(b"\xff"))
+    table = pa.table({"thread_id": ["t"], "author": ["a"], "text": ["tea"], column: bad})
+    with pa.ipc.new_stream(tmp_path / "log.arrow", table.schema) as out:
+        out.write_table(table)
+    with pytest.raises(gf.DataError, match=r"log\.arrow"):
+        list(read_flat(tmp_path / "log.arrow"))
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        (struct.pack("<4i", 0, 6, 12, 18), struct.pack("<4i", 0, 6, 2**30, 18)),  # where texts begin and end
+        (b"more", b"\xffore"),
+    ],
+)
+@pytest.mark.parametrize("opens", [pa.ipc.new_stream, pa.ipc.new_file])
+def test_arrow_with_damaged_offsets_or_names_is_an_error(tmp_path: Path, opens: Any, good: bytes, bad: bytes) -> None:
+    rows = {"thread_id": ["t"] * 3, "author": ["a"] * 3, "text": ["kettle"] * 3, "more": [1] * 3}
+    out = io.BytesIO()
+    with opens(out, pa.table(rows).schema) as stream:
+        stream.write_table(pa.table(rows))
+    assert good in out.getvalue()
+    (tmp_path / "log.arrow").write_bytes(out.getvalue().replace(good, bad))
+    with pytest.raises(gf.DataError, match=r"log\.arrow"):
+        list(read_flat(tmp_path / "log.arrow"))
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

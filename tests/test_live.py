@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import random
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import msgspec
 import pytest
 from builders import CANARY, bundled, error_of, labelled_threads, model_of_words, needs_bundled_model, small_model
 from hypothesis import given
@@ -227,26 +229,39 @@ def test_every_changed_byte_and_every_cut_of_a_state_is_refused() -> None:
     error_of(lambda: model.resume(good + b"\0"), DataError)
 
 
+HEAD = len(live.MAGIC) + 1 + live.CHECKSUM
+
+
+def signed(digested: bytes) -> bytes:
+    """Return a state whose checksum is right."""
+    checksum = hashlib.blake2b(digested, digest_size=live.CHECKSUM).digest()
+    return live.MAGIC + bytes([live.VERSION]) + checksum + digested
+
+
 @given(st.binary(max_size=64), st.integers(0, 30))
 def test_bytes_that_pass_the_checksum_are_still_checked(data: bytes, at: int) -> None:
     """Whatever comes of entries that nobody packed, it is an answer or an error of ours."""
-    import hashlib
-
-    from grooming_flag import live
-
     model = small_model(sparse=True)
-    good = state(model)
-    head = len(live.MAGIC) + 1 + live.CHECKSUM
-    digested = good[head:]
+    digested = state(model)[HEAD:]
     place = len(model.scoring_digest) + at
     digested = digested[:place] + data + digested[place + len(data) :]
-    forged = good[: head - live.CHECKSUM] + hashlib.blake2b(digested, digest_size=live.CHECKSUM).digest() + digested
     try:
-        watch = model.resume(forged, at=0.3)
+        watch = model.resume(signed(digested), at=0.3)
     except (DataError, ModelError):
         return
     watch.add(Message("a", "tea"))
     watch.to_bytes()
+
+
+def test_a_state_whose_segment_has_more_authors_than_messages_is_refused() -> None:
+    """Else there could come to be more authors than entries can number."""
+    model = small_model()
+    size = len(model.scoring_digest)
+    digested = state(model)[HEAD:]
+    body = live._decoder.decode(digested[size:])
+    assert model.resume(signed(digested[:size] + msgspec.msgpack.encode(body)), at=0.3)
+    body.n_messages = body.open.start + len(body.open.authors) - 1
+    error_of(lambda: model.resume(signed(digested[:size] + msgspec.msgpack.encode(body))), DataError)
 
 
 def test_a_state_of_another_version_is_refused() -> None:

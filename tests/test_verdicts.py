@@ -87,11 +87,13 @@ def test_of_several_verdicts_on_a_thread_the_last_counts(tmp_path: Path) -> None
     ("changes", "told"),
     [
         ({"verdict": "guilty"}, "verdict"),
+        ({"verdict": f"'{CANARY}'\n"}, "verdict"),
         ({"reasons": [CANARY]}, "not one of those for confirmed"),
         ({"verdict": "dismissed", "reasons": ["secrecy"]}, "not one of those for dismissed"),
         ({"probability": 1.5}, "probability is 1.5"),
         ({"selection_probability": 0.0}, "selection_probability is 0.0"),
         ({"selection": "chance"}, "selection"),
+        ({"selection": CANARY}, "selection"),
         ({"thread_id": 7}, "thread_id"),
     ],
 )

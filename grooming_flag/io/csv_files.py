@@ -23,10 +23,11 @@ def common_header(paths: Sequence[str], delimiter: str) -> list[str]:
     for path in paths:
         try:
             header = next(csv.reader(read_text(path), delimiter=delimiter, strict=True), [])
-        except csv.Error:
+            "".join(header).encode()
+        except (csv.Error, UnicodeEncodeError):
             header = []
         if not header:
-            raise DataError(f"{path}: does not begin with a header; name the columns in its first line")
+            raise DataError(f"{path}: does not begin with a header in UTF-8; name the columns in its first line")
         if header != (common := common or header):
             raise DataError(f"{path}: has not the columns of {paths[0]}; score it by itself")
     if len(set(map(str.lower, common))) < len(common):

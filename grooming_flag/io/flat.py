@@ -230,9 +230,9 @@ def columns_of_rows(batches: Iterable[Any]) -> Iterator[ThreadColumns]:
         yield columns.take()
 
 
-def _strings(array: Any) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def _strings(array: Any) -> tuple[memoryview, NDArray[np.int64]]:
     """Return the bytes of an array of strings end to end, and where each begins and the last one ends."""
     array = array.cast("large_string")
     _, offsets, data = array.buffers()
     bounds = np.frombuffer(offsets, dtype=np.int64)[array.offset : array.offset + len(array) + 1]
-    return np.frombuffer(data or b"", dtype=np.uint8), bounds
+    return memoryview(data or b"").cast("B"), bounds

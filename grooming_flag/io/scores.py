@@ -235,7 +235,7 @@ def _raw_rows(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, Any
         for number, line in read_lines(path):
             try:
                 yield f"line {number}", msgspec.json.decode(line, type=dict[str, Any])
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 raise DataError(
                     f"{path}, line {number}: not a JSON object (NaN is none either); write one row a line"
                 ) from error
@@ -262,7 +262,7 @@ def _parquet_rows(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str,
             for row in batch.to_pylist():
                 number += 1
                 yield f"row {number}", row
-    except pyarrow.ArrowException as error:
+    except (OSError, ValueError, OverflowError, pyarrow.ArrowException) as error:  # text or times that are none
         raise DataError(f"{path}: cannot be read as Parquet ({type(error).__name__})") from error
 
 

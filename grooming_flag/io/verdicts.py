@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
@@ -117,7 +118,7 @@ def _parse(line: bytes, place: str) -> Verdict:
     try:
         verdict = _decoder.decode(line)
     except msgspec.ValidationError as error:
-        problem = str(error)
+        problem = re.sub("(?s)^Invalid enum value .* - at", "Invalid enum value at", str(error))  # it may be a note
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         problem = "not a JSON object"
     else:
