@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 with atheris.instrument_imports(include=["grooming_flag"]):
     from targets import TARGETS
 
-from grooming_flag import _kernel  # noqa: E402
+from grooming_flag import _kernel
 
 THOROUGH = 256  # one input in so many is checked thoroughly; tests/test_fuzz.py checks all of the corpus so
 
