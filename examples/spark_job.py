@@ -57,10 +57,16 @@ def main() -> None:
         writer = watch(messages, args.model, columns, args.at).writeStream.format("parquet")
         when = {"availableNow": True} if args.until_done else {"processingTime": "10 seconds"}
         query = writer.option("checkpointLocation", args.checkpoint).trigger(**when).start(args.output)
-        while not query.awaitTermination(60):
-            print(query.lastProgress)
-        n_left_out = sum(done.observedMetrics["rows"].left_out for done in query.recentProgress if done.observedMetrics)
-        print(f"{n_left_out:,} rows are no messages and were left out")
+        n_left_out: dict[int, int] = {}
+        is_over = False
+        while not is_over:
+            is_over = query.awaitTermination(5)
+            done = {
+                one.batchId: one.observedMetrics["rows"].left_out for one in query.recentProgress if one.observedMetrics
+            }
+            if done.keys() - n_left_out.keys() or is_over:
+                n_left_out |= done
+                print(f"{sum(n_left_out.values()):,} rows are no messages and were left out", flush=True)
     spark.stop()
 
 

@@ -7,6 +7,7 @@ so that a partition takes the same memory whatever is in it. Of a stream, the st
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
@@ -16,7 +17,6 @@ from pathlib import Path
 from shutil import make_archive
 from tempfile import TemporaryDirectory
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from grooming_flag.artifact import digest, load_model, save_model
 from grooming_flag.decisions import Decider
@@ -35,7 +35,7 @@ try:
     from pyspark.sql import Column, DataFrame, Row, SparkSession
     from pyspark.sql import functions as F
     from pyspark.sql.streaming.stateful_processor import StatefulProcessor
-    from pyspark.sql.types import DateType, StringType, TimestampNTZType, TimestampType
+    from pyspark.sql.types import NumericType, TimestampType
 except ModuleNotFoundError as error:
     raise MissingExtraError("Spark needs pyspark; pip install 'grooming-flag[spark]'") from error
 
@@ -53,7 +53,10 @@ SETTINGS = {
 """What a session must be set to for `watch`. Threads that are idle are forgotten in batches with messages: by itself
 Spark would run one empty batch after the other to look for them, and never be done with what there is."""
 
-ZONE = r":\d+(\.\d+)? ?(Z|UTC|[+-]\d{1,2}(:?\d{2})?)$"
+NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+MOMENT = (  # day, hours and minutes, seconds, hours and minutes of the zone
+    r"^(\d{4}-\d{1,2}-\d{1,2})(?:[T ](\d{1,2}:\d{2})(:\d{2}(?:\.\d+)?)?)? ?(?:[Zz]|UTC|([+-]\d{1,2})(?::?(\d{2}))?)?$"
+)
 MOST_SHOWN = 100  # characters of a thread's id in an error
 
 
@@ -65,8 +68,8 @@ def assess(
 ) -> DataFrame:
     """Assess the threads of a table of messages: one row a thread, with the columns of a score file.
 
-    Messages of a thread are ordered by time, then by their place in the log: `place` if there is such a column, else
-    file and row of Parquet, else the order in which Spark reads them. Then the answers are to the bit those of
+    Messages of a thread are ordered by time, then by `place` if there is such a column, then by file and row of
+    Parquet, or else as Spark reads them. Where this tells the order, the answers are to the bit those of
     `grooming_flag.batch.score_files`, whatever the number of partitions; their order is Spark's.
 
     Parameters
@@ -101,6 +104,8 @@ def assess(
     >>> sorted(row.thread_id for row in assess(messages, at="sensitive").where("flagged").collect())
     ['block-server-friend', 'bus-stop-chat', 'skatepark-videos']
     """
+    if df.isStreaming:
+        raise DataError("this table is a stream; use watch")
     model = _loaded(model)
     resolve(at, model.operating_points)
     order = ("thread_id", F.col("sent_at").asc_nulls_last(), F.col(PLACE).asc_nulls_last())
@@ -155,7 +160,11 @@ def watch(
     """
     if not stream.isStreaming:
         raise DataError("this table is no stream; read it with spark.readStream, or use assess")
+    if not 0.0 < idle < math.inf:
+        raise DataError(f"idle is {idle!r} seconds; use more than 0")
     session = stream.sparkSession
+    if not hasattr(session, "sparkContext"):
+        raise DataError("Spark Connect brings no model to the workers of a stream; run watch in a session without it")
     for name, value in SETTINGS.items():
         if session.conf.get(name, None) != value:
             raise DataError(f"to watch, set {name} to {value}; see grooming_flag.spark.SETTINGS")
@@ -200,7 +209,7 @@ def _problem(df: DataFrame, names: Mapping[str, str]) -> Column:
             .when(~F.is_valid_utf8(value), f"{column} is not UTF-8")
             .otherwise(found)
         )
-    return found
+    return found.alias("problem")
 
 
 def _messages(df: DataFrame, columns: Mapping[str, str] | None, more: Sequence[str] = ()) -> DataFrame:
@@ -214,7 +223,7 @@ def _messages(df: DataFrame, columns: Mapping[str, str] | None, more: Sequence[s
         *(F.col(names[column]).cast("string").alias(column) for column in (*REQUIRED, *more) if column in names),
         sent_at.alias("sent_at"),
         _place(df, names).alias(PLACE),
-        _problem(df, names).alias("problem"),
+        _problem(df, names),
     )
     return rows.withColumn("author", F.when(F.isnull("problem"), F.col("author")).otherwise(error)).drop("problem")
 
@@ -225,7 +234,8 @@ def _named(df: DataFrame, columns: Mapping[str, str] | None, more: Sequence[str]
     columns = columns or {}
     if unknown := set(columns) - set(known):
         raise DataError(f"messages have no column {', '.join(sorted(unknown))}; there are {', '.join(known)}")
-    names = {column: columns.get(column, column) for column in known}
+    taken = set(columns.values())  # a column that is mapped is not another one too
+    names = {column: columns.get(column, column) for column in known if column in columns or column not in taken}
     missing = [
         name for column, name in names.items() if name not in df.columns and (column in REQUIRED or column in columns)
     ]
@@ -238,36 +248,37 @@ def _named(df: DataFrame, columns: Mapping[str, str] | None, more: Sequence[str]
 def _seconds(df: DataFrame, at: Column) -> Column:
     """Return a time as finite seconds, null if it is none. What says no zone is in UTC, whatever the session's is."""
     (kind,) = df.select(at).schema
-    if isinstance(kind.dataType, (TimestampNTZType, DateType)):
-        return _since_1970(at.cast("timestamp_ntz"))
     if isinstance(kind.dataType, TimestampType):
         return at.cast("double")
-    found = at.cast("double")
-    if isinstance(kind.dataType, StringType):
-        moment = F.when(at.rlike(ZONE), at.try_cast("timestamp").cast("double"))
-        found = F.coalesce(at.try_cast("double"), moment, _since_1970(at.try_cast("timestamp_ntz")))
+    found = at.cast("double") if isinstance(kind.dataType, NumericType) else _seconds_of_text(at.try_cast("string"))
     return F.when(~F.isnan(found) & (F.abs(found) != float("inf")), found)
 
 
-def _since_1970(at: Column) -> Column:
-    start = F.lit("1970-01-01 00:00:00").cast("timestamp_ntz")
-    return F.timestamp_diff("MICROSECOND", start, at) / 1e6
+def _seconds_of_text(text: Column) -> Column:
+    day, minute, second, hours, minutes = (F.regexp_extract(text, MOMENT, group) for group in range(1, 6))
+
+    def given(part: Column, otherwise: str) -> Column:
+        return F.when(part == "", otherwise).otherwise(part)
+
+    zone = F.when(hours == "", "Z").otherwise(F.concat(hours, F.lit(":"), given(minutes, "00")))
+    moment = F.concat(day, F.lit("T"), given(minute, "00:00"), given(second, ":00"), zone)
+    number = F.when(text.rlike(NUMBER), text.try_cast("double"))
+    return F.coalesce(number, F.when(day != "", moment.try_cast("timestamp").cast("double")))
 
 
 def _place(df: DataFrame, names: Mapping[str, str]) -> Column:
-    """Return what stands for the order of rows sent at the same time."""
-    if PLACE in names:
-        return F.col(names[PLACE])
-    order = [] if df.isStreaming else [F.monotonically_increasing_id()]
-    for within, rest in (("row_index", []), ("file_block_start", order)):
+    """Return what stands for the order of rows sent at the same time: their place, then where they are in files."""
+    given = [F.col(names[PLACE])] if PLACE in names else []
+    as_read = [] if df.isStreaming else [F.monotonically_increasing_id()]
+    for within, rest in (("row_index", []), ("file_block_start", as_read)):
         try:
             metadata = df.metadataColumn("_metadata")
-            place = F.struct(metadata["file_path"], metadata[within], *rest)
+            place = F.struct(*given, metadata["file_path"], metadata[within], *rest)
             _ = df.select(place).schema
         except AnalysisException:  # these are not rows of such files
             continue
         return place
-    return order[0] if order else F.lit(None)
+    return F.struct(*given, *as_read, F.lit(0))
 
 
 @dataclass(frozen=True)
@@ -289,24 +300,23 @@ def _opened(sent: _Sent) -> Model:
     return model
 
 
-_archives: WeakKeyDictionary[SparkSession, dict[_Sent, TemporaryDirectory[str]]] = WeakKeyDictionary()
+_archives: dict[tuple[str, str, str | None], tuple[_Sent, TemporaryDirectory[str]]] = {}
+"""Those that were sent, by application and by sum and key of the model; the folders stay until this process ends."""
 
 
 def _sent(session: SparkSession, model: Model) -> _Sent:
-    """Let Spark bring a model to all executors, those that come later too, once each for a session."""
-    archives = _archives.setdefault(session, {})
-    sum_and_key = (digest(model), model.extractor.key)
-    for sent in archives:
-        if (sent.sum, sent.key) == sum_and_key:
-            return sent
-    folder = TemporaryDirectory(prefix="grooming_flag-")
-    path = Path(folder.name)
-    save_model(model.replace(fingerprints=None), path / "model")
-    archive = make_archive(f"{path / path.name}", "zip", path / "model")
-    session.addArtifacts(archive, archive=True)
-    sent = _Sent(Path(archive).name, *sum_and_key)
-    archives[sent] = folder
-    return sent
+    """Let Spark bring a model to all executors, those that come later too, once each for an application."""
+    context = getattr(session, "sparkContext", None)  # Spark Connect has none
+    sum_, key = digest(model), model.extractor.key
+    whose = (context.applicationId if context else str(getattr(session, "session_id", "")), sum_, key)
+    if whose not in _archives:
+        folder = TemporaryDirectory(prefix="grooming_flag-")
+        path = Path(folder.name)
+        save_model(model.replace(fingerprints=None), path / "model")
+        archive = make_archive(f"{path / path.name}", "zip", path / "model")
+        session.addArtifacts(archive, archive=True)
+        _archives[whose] = _Sent(Path(archive).name, sum_, key), folder
+    return _archives[whose][0]
 
 
 def _loaded(model: Model | str | PathLike[str] | None) -> Model:
@@ -362,5 +372,10 @@ class _Processor(StatefulProcessor):
         self._state.update((thread.frozen(),))
 
 
-def _moment(row: Row) -> tuple[bool, float, bool, Any]:
-    return row.sent_at is None, row.sent_at or 0.0, row.place is None, row.place
+def _moment(row: Row) -> tuple[Any, Any]:
+    return _in_order(row.sent_at), _in_order(row.place)
+
+
+def _in_order(value: Any) -> tuple[bool, Any]:
+    """Return what sorts as Spark does with nulls last; structs come as dictionaries."""
+    return value is None, tuple(map(_in_order, value.values())) if isinstance(value, dict) else value

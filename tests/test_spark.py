@@ -12,12 +12,23 @@ import subprocess
 import time
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import CANARY, PYTHON, ROOT, bundled, environment, labelled_threads, needs_bundled_model, small_model
+from builders import (
+    CANARY,
+    PATTERN,
+    PYTHON,
+    ROOT,
+    bundled,
+    environment,
+    labelled_threads,
+    needs_bundled_model,
+    small_model,
+)
 
 from grooming_flag import DataError, Message, Model, ModelIntegrityError, PolicyError, Thread, save_model
 from grooming_flag.batch import score_files
@@ -212,34 +223,72 @@ def test_a_column_may_say_the_order(session: SparkSession) -> None:
     assert [(row["thread_id"], row["score"]) for row in found] == [(one.thread_id, one.score) for one in expected]
 
 
-TIMES: dict[str, tuple[str, list[Any]]] = {
-    "timestamp": (
-        "timestamp",
-        [datetime(2026, 3, 1, 10, tzinfo=UTC), datetime(2026, 3, 1, 11, tzinfo=UTC)],
+TIMES: dict[str, tuple[str, list[Any], list[float | None]]] = {
+    "timestamp": ("timestamp", [datetime(2026, 3, 1, 10, tzinfo=UTC)], [1772359200.0]),
+    "timestamp_ntz": (
+        "timestamp_ntz",
+        [datetime(2026, 3, 8, 2, 30), datetime(2026, 3, 8, 3, 10, 0, 500_000)],
+        [1772937000.0, 1772939400.5],
     ),
-    "timestamp_ntz": ("timestamp_ntz", [datetime(2026, 3, 1, 10), datetime(2026, 3, 1, 11)]),
-    "date": ("date", [date(2026, 3, 1), date(2026, 3, 2)]),
-    "whole": ("long", [10, 11]),
-    "text": ("string", ["2026-03-01T10:00:00Z", "2026-03-01T11:00:00Z"]),
-    "zones": ("string", ["2026-03-01T10:00:00+02:00", "2026-03-01 09:00:00"]),  # the second is of UTC
-    "numbers": ("string", ["9.5", "1e1"]),
+    "date": ("date", [date(2026, 3, 1), date(1969, 12, 31)], [1772323200.0, -86400.0]),
+    "whole": ("long", [10, -11], [10.0, -11.0]),
+    "decimal": ("decimal(20, 3)", [Decimal("1.5")], [1.5]),
+    "real": ("double", [1.5, float("nan"), float("inf")], [1.5, None, None]),
+    "text": (
+        "string",
+        [
+            "2026-03-01T10:00:00Z",
+            "2026-03-01 10:00:00.25",
+            "2026-03-08 02:30",  # which is no time in some zones
+            "2026-03-01T10:00Z",
+            "2026-03-01T10:00+02:00",
+            "2026-03-01T10:00:00-0530",
+            "2026-03-01 10:00:00+02",
+            "2026-03-01",
+        ],
+        [
+            1772359200.0,
+            1772359200.25,
+            1772937000.0,
+            1772359200.0,
+            1772352000.0,
+            1772379000.0,
+            1772352000.0,
+            1772323200.0,
+        ],
+    ),
+    "numbers": ("string", ["9.5", "1e1", "-3", ".5"], [9.5, 10.0, -3.0, 0.5]),
+    "no times": (
+        "string",
+        ["10:00:00Z", "1d", "0x1p3", "NaN", "soon", "2026-13-01", "2026-03-01 10:00:00 EST", "2026-03-01 10 UTC+2", ""],
+        [None] * 9,
+    ),
 }
 
 
+@pytest.mark.parametrize("zone", ["Asia/Kathmandu", "America/New_York"])
 @pytest.mark.parametrize("kind", list(TIMES))
-def test_times_of_all_kinds_are_in_order(kind: str, session: SparkSession) -> None:
-    """The first two messages fill a segment; which they are tells the order."""
-    type_, (early, late) = TIMES[kind]
-    model = small_model(rule=SegmentRule(1, 1))
-    rows = [("t", "b", late, "tangerine"), ("t", "a", early, "umbrella")]
-    table = session.createDataFrame(rows, f"thread_id string, author string, sent_at {type_}, text string")
-    seconds = table.select(on_spark._seconds(table, F.col("sent_at")).alias("at"))
-    second, first = (row.at for row in seconds.collect())
-    assert first < second
-    if kind in ("timestamp", "timestamp_ntz", "text"):
-        assert first == datetime(2026, 3, 1, 10, tzinfo=UTC).timestamp()
-    (row,) = rows_of(assess(table, model, at=AT))
-    assert row["n_messages"] == 2
+def test_times_are_the_same_whatever_the_zone_of_the_session(kind: str, zone: str, session: SparkSession) -> None:
+    type_, given, expected = TIMES[kind]
+    session.conf.set("spark.sql.session.timeZone", zone)
+    table = session.createDataFrame([("t", "a", at, "tea") for at in given], TABLE.replace("double", type_))
+    found = table.select(on_spark._seconds(table, F.col("sent_at")).alias("at"), problem(table))
+    assert [row["at"] for row in found.collect()] == expected
+    assert [row.problem is None for row in found.collect()] == [at is not None for at in expected]
+
+
+@pytest.mark.parametrize("kind", ["timestamp_ntz", "text", "numbers"])
+def test_times_order_messages_as_on_one_machine(kind: str, session: SparkSession, tmp_path: Path) -> None:
+    _, given, _ = TIMES[kind]
+    chance = random.Random(3)
+    rows = [(f"t{i % 9}", f"u{i % 2}", chance.choice(given), chance.choice(PATTERN)) for i in range(400)]
+    names = ("thread_id", "author", "sent_at", "text")
+    pq.write_table(
+        pa.table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))), tmp_path / "log.parquet"
+    )
+    model = small_model(rule=SegmentRule(5, 2))
+    found = rows_of(assess(session.read.parquet(str(tmp_path / "log.parquet")), model, at=AT))
+    assert found == on_one_machine(tmp_path / "log.parquet", model, at=AT)
 
 
 def test_an_empty_table_has_no_threads(session: SparkSession) -> None:
@@ -273,6 +322,26 @@ def test_a_model_goes_to_the_executors_once(session: SparkSession) -> None:
     assert len(session.sparkContext.listArchives) == before + 1
 
 
+def test_a_new_session_has_the_same_models(session: SparkSession) -> None:
+    """As in `foreachBatch`, which has one for each micro-batch."""
+    before = len(session.sparkContext.listArchives)
+    model = small_model(seed=7)
+    for _ in range(3):
+        other = session.newSession()
+        assert assess(other.createDataFrame(log_of(SAID), TABLE), model, at=AT).count() == len(SAID)
+    assert len(session.sparkContext.listArchives) == before + 1
+
+
+def test_a_column_is_taken_for_one_thing_and_ties_of_place_are_told_apart(session: SparkSession) -> None:
+    rows = [(one.thread_id, m.author, m.text, 0) for one in SAID for m in one.messages]
+    model = small_model(rule=SegmentRule(5, 2))
+    expected = {one.thread_id: one.score for one in model.assess_many(SAID, at=AT)}
+    for author, text, place in (("place", "text", "x"), ("author", "text", "place"), ("author", "place", "x")):
+        table = session.createDataFrame(rows, f"thread_id string, `{author}` string, `{text}` string, `{place}` int")
+        found = assess(table.coalesce(1), model, {"author": author, "text": text}, at=AT)
+        assert {row["thread_id"]: row["score"] for row in found.collect()} == expected
+
+
 def test_a_model_that_is_not_the_one_sent_is_refused(session: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
     table = session.createDataFrame(log_of(SAID), TABLE)
     monkeypatch.setattr(on_spark, "digest", lambda model: "0" * 64)
@@ -301,6 +370,11 @@ def test_what_is_wrong_with_the_question_is_said_at_once(session: SparkSession, 
         watch(stream, model, at="nowhere")
     with pytest.raises(PolicyError):
         watch(stream, model, at=Policy((Rule("default", "nowhere"),)))
+    with pytest.raises(DataError, match="is a stream"):
+        assess(stream, model)
+    for idle in (0.0, -1.0, float("inf"), float("nan")):
+        with pytest.raises(DataError, match="idle"):
+            watch(stream, model, idle=idle)
     for name in SETTINGS:
         session.conf.unset(name)
         with pytest.raises(DataError, match=name):
@@ -323,7 +397,7 @@ BAD = [
 def test_rows_that_are_no_messages_are_told(session: SparkSession) -> None:
     table = session.createDataFrame([row[:4] for row in BAD], TABLE.replace("double", "string"))
     what = problem(table)
-    assert [row.what for row in table.select(what.alias("what")).collect()] == [row[4] for row in BAD]
+    assert [row.problem for row in table.select(what).collect()] == [row[4] for row in BAD]
     assert [row["thread_id"] for row in rows_of(assess(table.where(what.isNull()), small_model(), at=AT))] == [
         "t1",
         "t2",
@@ -332,7 +406,7 @@ def test_rows_that_are_no_messages_are_told(session: SparkSession) -> None:
         [(b"t", b"a\xff", b"tea"), (b"t", b"a", b"\xc3("), (b"t", b"a", b"ok")],
         "thread_id binary, author binary, text binary",
     )
-    told = [row.what for row in not_text.select(problem(not_text).alias("what")).collect()]
+    told = [row.problem for row in not_text.select(problem(not_text)).collect()]
     assert told == ["author is not UTF-8", "text is not UTF-8", None]
 
 
@@ -419,6 +493,27 @@ def test_a_stream_has_the_changes_that_one_machine_has(session: SparkSession, tm
     assert sorted(found, key=_identity) == expected
     assert {row["shadow"] for row in expected} == {False, True}
     assert {row["is_up"] for row in expected} == {False, True}
+
+
+@pytest.mark.parametrize("form", ["parquet", "json"])
+def test_messages_of_one_time_in_a_micro_batch_are_in_order(form: str, session: SparkSession, tmp_path: Path) -> None:
+    model = small_model(rule=SegmentRule(5, 2))
+    rows = [{"thread_id": one.thread_id, "author": m.author, "text": m.text} for one in SAID for m in one.messages]
+    (tmp_path / "in").mkdir()
+    if form == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / "in/1.parquet")
+    else:
+        (tmp_path / "in/1.json").write_text(
+            "".join(json.dumps({**row, "place": i}) + "\n" for i, row in enumerate(rows))
+        )
+    fields = "thread_id string, author string, text string"
+    fields += ", place int" if form == "json" else ""
+    stream = session.readStream.schema(fields).format(form).load(str(tmp_path / "in"))
+    writer = watch(stream, model, at=AT).writeStream.format("parquet").trigger(availableNow=True)
+    query = writer.option("checkpointLocation", str(tmp_path / "states")).start(str(tmp_path / "out"))
+    assert query.awaitTermination(120)
+    found = [row.asDict() for row in session.read.parquet(str(tmp_path / "out")).collect()]
+    assert sorted(found, key=_identity) == expected_changes(model, Policy((Rule("default", AT),)), SAID, {})
 
 
 LIFE = """
