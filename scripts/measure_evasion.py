@@ -4,7 +4,7 @@
 
 A row is one attack on the risky threads that the model flags: what is left of recall, with 95 % intervals over persons,
 when the attacker may edit such a share of the characters that suspects wrote (or, for messages added, add such a share
-of messages), and the median share that an evasion takes.
+of messages), and the median share that evading takes.
 """
 
 from __future__ import annotations
@@ -48,8 +48,9 @@ def rows(pool: Pool, model: Model, at: str, n_jobs: int) -> Iterator[list[str]]:
         found = Parallel(n_jobs=n_jobs)(delayed(evade)(model, thread, at, **attack) for thread in threads)
         costs = np.full(len(flagged), -np.inf)
         costs[flagged] = [cost(thread, left, attack) for thread, left in zip(threads, found, strict=True)]
+        median = np.median(costs[flagged])
         recalls = [share("evasion", "recall", name, at, costs > budget, pool.clusters) for budget in BUDGETS]
-        yield [name, *map(format_figure, recalls), f"{np.median(costs[flagged]):.2%}"]
+        yield [name, *map(format_figure, recalls), f"{median:.2%}" if np.isfinite(median) else "none"]
 
 
 if __name__ == "__main__":

@@ -48,7 +48,8 @@ def distance(a: str, b: str) -> int:
 
 @attacks
 def test_the_probability_falls(attack: dict[str, object]) -> None:
-    before, after = zip(*[(probability(one), probability(evade(MODEL, one, AT, **attack).thread)) for one in RISKY])
+    before = [probability(one) for one in RISKY]
+    after = [probability(evade(MODEL, one, AT, **attack).thread) for one in RISKY]
     assert all(b <= a for a, b in zip(before, after, strict=True))
     assert sum(after) < sum(before)
 
@@ -120,6 +121,14 @@ def test_whoever_may_edit_more_evades_no_less() -> None:
     ]
     assert evaded == sorted(evaded)
     assert evaded[0] < evaded[-1]
+
+
+def test_one_edit_less_does_not_evade() -> None:
+    for one in RISKY:
+        threshold = probability(one) / 20
+        left = evade(MODEL, one, threshold, edits=1.0, kinds=FEW)
+        assert left.evaded
+        assert not evade(MODEL, one, threshold, edits=(left.n_edits - 0.5) / n_characters(one), kinds=FEW).evaded
 
 
 def test_an_attack_ends_with_the_first_edit_that_evades() -> None:
