@@ -172,33 +172,35 @@ def evade(
 
 
 class _Attack:
-    """A thread under attack, segment by segment."""
+    """A thread under attack, segment by segment; `found` is where its probability was lowest."""
 
     def __init__(self, model: Model, thread: Thread, threshold: float) -> None:
         self.model = model
         self.threshold = threshold
         self.target = log_odds(threshold) - LEAST_GAIN
         self.found = Evasion(thread, False)
+        self.lowest = np.inf
 
     def run(self, count: str, change: Callable[[_Segment, int], int]) -> None:
         """Change the strongest segment until the thread is not flagged, or nothing helps any more.
 
         The change is told how many were made before, as the result counts them, and returns how many it made.
         """
+        left = self.found
         while True:
-            thread, so_far = self.found.thread, getattr(self.found, count)
-            before = self.model.assess(thread, self.threshold)
-            self.found = replace(self.found, evaded=not before.flagged)
-            if not before.flagged:
+            assessed = self.model.assess(left.thread, self.threshold)
+            if (assessed.probability or 0.0) < self.lowest:
+                self.lowest = assessed.probability or 0.0
+                self.found = replace(left, evaded=not assessed.flagged)
+            if not assessed.flagged:
                 return
-            start, stop = before.segment
-            segment = _Segment(self.model, thread, start, stop)
+            start, stop = assessed.segment
+            segment, so_far = _Segment(self.model, left.thread, start, stop), getattr(left, count)
             made = change(segment, so_far)
-            messages = [*thread.messages[:start], *segment.written(), *thread.messages[stop:]]
-            changed = replace(thread, messages=messages)
-            if not made or (self.model.assess(changed, 1.0).probability or 0.0) >= (before.probability or 0.0):
+            if not made:
                 return
-            self.found = replace(self.found, thread=changed, **{count: so_far + made})
+            messages = [*left.thread.messages[:start], *segment.written(), *left.thread.messages[stop:]]
+            left = replace(left, thread=replace(left.thread, messages=messages), **{count: so_far + made})
 
 
 def _pad(segment: _Segment, texts: Sequence[str], target: float, so_far: int, most: int) -> int:
