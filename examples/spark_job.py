@@ -42,10 +42,11 @@ def main() -> None:
     columns = dict(pair.split("=", 1) for pair in filter(None, args.columns.split(",")))
     spark = SparkSession.builder.appName("grooming_flag").config(map=SETTINGS).getOrCreate()
     log = spark.read.parquet(args.messages)
-    left_out = F.count_if(problem(log, columns).isNotNull()).alias("left_out")
+    what = problem(log, columns)
+    left_out = F.count_if(what.isNotNull()).alias("left_out")
     if args.what == "assess":
         seen = Observation()
-        messages = log.observe(seen, left_out).where(problem(log, columns).isNull())
+        messages = log.observe(seen, left_out).where(what.isNull())
         assess(messages, args.model, columns, args.at).write.parquet(args.output)
         flagged = spark.read.parquet(args.output).agg(F.count("*"), F.sum("n_messages"), F.count_if("flagged"))
         n_threads, n_messages, n_flagged = flagged.first()
@@ -53,7 +54,7 @@ def main() -> None:
         print(f"{seen.get['left_out']:,} rows are no messages and were left out")
     else:
         stream = spark.readStream.schema(log.schema).option("maxFilesPerTrigger", 10).parquet(args.messages)
-        messages = stream.observe("rows", left_out).where(problem(stream, columns).isNull())
+        messages = stream.observe("rows", left_out).where(what.isNull())
         writer = watch(messages, args.model, columns, args.at).writeStream.format("parquet")
         when = {"availableNow": True} if args.until_done else {"processingTime": "10 seconds"}
         query = writer.option("checkpointLocation", args.checkpoint).trigger(**when).start(args.output)

@@ -91,7 +91,7 @@ def assess(
     Raises
     ------
     DataError
-        If a column is missing.
+        If a column is missing, or the table is a stream.
     PolicyError
         If there is no such operating point, or the threshold is outside 0..1.
 
@@ -154,7 +154,8 @@ def watch(
     Raises
     ------
     DataError
-        If a column is missing, the table is no stream, or the session has other than `SETTINGS`.
+        If a column is missing, `idle` is no time, the table is no stream, or the session is one of Spark Connect or has
+        other than `SETTINGS`.
     PolicyError
         If there is no such operating point, or the threshold is outside 0..1.
     """
